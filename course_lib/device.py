@@ -1,0 +1,88 @@
+"""Which processor to use and how: measured on the machine, not guessed from its name."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device asked for, else the first there is of `cuda`, `mps` and `cpu`.
+
+    Raises:
+        ValueError: the device asked for is not on this machine.
+    """
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if name is None:
+        return torch.device(next(kind for kind, is_there in there.items() if is_there()))
+    kind = name.partition(":")[0]
+    if kind not in there or not there[kind]():
+        usable = ", ".join(k for k, is_there in there.items() if is_there())
+        raise ValueError(f"no device {name!r} on this machine; it has {usable}")
+    return torch.device(name)
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """The type to multiply matrices in: bfloat16 where a product takes at most 2/3 of float32's time.
+
+    Weights, sums and losses stay float32. The probe takes some milliseconds; the best of five counts, so
+    that a busy moment does not decide.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        left = torch.ones(1024, 1024, dtype=dtype, device=device)
+        times = []
+        for _ in range(6):  # the first is for waking up
+            start = time.perf_counter()
+            (left @ left)[0, 0].item()  # .item() waits for a GPU to finish
+            times.append(time.perf_counter() - start)
+        return min(times[1:])
+
+    try:
+        return torch.bfloat16 if seconds(torch.bfloat16) < 2 / 3 * seconds(torch.float32) else torch.float32
+    except RuntimeError:  # the device has no bfloat16 at all
+        return torch.float32
+
+
+def try_compile(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`torch.compile(function)`, or the function itself, with one line in the log, if that is not possible.
+
+    Compiling happens at the first call for each new shape and takes 10 to 60 seconds.
+    """
+    if not any(shutil.which(name) for name in ("g++", "clang++", "cl", "c++")):
+        logger.warning("no C++ compiler found: the model runs uncompiled, at about half the speed")
+        return function
+    fast: Callable[Arguments, Result] | None = torch.compile(function, dynamic=False)
+
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        nonlocal fast
+        if fast is not None:
+            try:
+                return fast(*args, **kwargs)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = str(error).strip().partition("\n")[0]
+                logger.warning("compiling failed, the model runs uncompiled: %s", reason)
+                fast = None
+        return function(*args, **kwargs)
+
+    return call
+
+
+def describe(device: torch.device, precision: torch.dtype, compiled: bool) -> str:
+    """One line that says what was chosen: `device cpu (2 threads), bfloat16 products, compiled`."""
+    name = f"{torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    parts = [f"device {device.type} ({name})" if name else f"device {device.type}"]
+    parts.append(f"{str(precision).removeprefix('torch.')} products")
+    return ", ".join([*parts, "compiled" if compiled else "not compiled"])

@@ -1,0 +1,123 @@
+"""Run notebooks from top to bottom, in order, each in a fresh kernel, and save what they show.
+
+    python scripts/run_notebooks.py [NOTEBOOK …]        without a name: all in notebooks/
+
+A notebook that fails is left as it was, and the run ends there with exit status 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "pygments_lexer": "ipython3",
+}
+
+
+class NotebookError(Exception):
+    """A notebook did not run to its end; the message names the notebook and the cell."""
+
+
+def run(path: Path) -> NotebookNode:
+    """The notebook at `path`, executed in its own folder and cleaned. Nothing is written.
+
+    Raises:
+        NotebookError: a cell raised, or the kernel died.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    at = 0
+
+    def note(cell: NotebookNode, cell_index: int) -> None:
+        nonlocal at
+        at = cell_index
+        if sys.stdout.isatty() and cell.cell_type == "code":
+            place = f"code cell {code.index(cell_index) + 1} of {len(code)}"
+            print(f"\r{path.name:30} {place}", end="", flush=True)
+
+    client = NotebookClient(
+        notebook,
+        kernel_name=KERNEL["name"],
+        timeout=None,
+        resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,
+        record_timing=False,
+        coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],  # a warning about transport is nothing to a learner
+        on_cell_start=note,
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        begins = notebook.cells[at].source.strip().partition("\n")[0]
+        what = "the kernel died: was there memory enough?"
+        if isinstance(error, CellExecutionError):
+            what = f"{error.ename}: {error.evalue}"
+        raise NotebookError(
+            f"{path.name} stopped in code cell {code.index(at) + 1}, which begins `{begins}`\n{what}"
+        ) from error
+    clean(notebook)
+    return notebook
+
+
+def clean(notebook: NotebookNode) -> None:
+    """Take out of an executed notebook, in place, what differs from one run or machine to the next.
+
+    The state of widgets goes, and so do the references to it, which a page without that state would show as
+    errors: a widget's static form stays. Kernel and language are named without a version.
+    """
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.kernelspec = NotebookNode(KERNEL)
+    notebook.metadata.language_info = NotebookNode(LANGUAGE)
+    for cell in notebook.cells:
+        for key in ("execution", "ExecuteTime", "trusted"):
+            cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
+
+
+def main(names: list[str]) -> int:
+    """Run the notebooks named, or all; one line for each. The exit status."""
+    # The kernel is this Python's, not another of the same name that the user has elsewhere.
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    paths = [Path(name) for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        print(f"no such notebook: {', '.join(missing)}", file=sys.stderr)
+        return 2
+    if not paths:
+        print(f"there are no notebooks in {NOTEBOOKS.name}/", file=sys.stderr)
+        return 2
+    for path in paths:
+        start = time.perf_counter()
+        print(f"{path.name:30} ", end="", flush=True)
+        try:
+            notebook = run(path)
+        except NotebookError as error:
+            print(f"failed\n{error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted; this notebook is as it was", file=sys.stderr)
+            return 130
+        nbformat.write(notebook, path)
+        print(f"\r{path.name:30} {(time.perf_counter() - start) / 60:5.1f} min{'':20}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

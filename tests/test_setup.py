@@ -1,0 +1,311 @@
+"""Set-up has one source of truth: pyproject.toml. Everything else that names packages agrees with it."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch"}  # where conda's name is not pip's
+
+
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    """Requirements by normalised name; a line that refers to this package's own extras is left out."""
+    parsed = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in parsed if canonicalize_name(r.name) != "course-lib"}
+
+
+def declared(repository: Path, *groups: str) -> dict[str, Requirement]:
+    """What pyproject.toml asks for: "core" and the extras named."""
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
+    lists = {"core": project["dependencies"], **project["optional-dependencies"]}
+    return requirements([line for group in groups for line in lists[group]])
+
+
+def conda(path: Path) -> tuple[str, dict[str, Requirement], list[str]]:
+    """An environment.yml's Python, its other packages under pip's names, and what pip is told besides."""
+    entries = yaml.safe_load(path.read_text("utf-8"))["dependencies"]
+    from_pip = next(entry["pip"] for entry in entries if isinstance(entry, dict))
+    python, pip, *packages = [entry for entry in entries if isinstance(entry, str)]
+    assert pip == "pip"
+    options = [line for line in from_pip if line.startswith("-")]
+    found = [re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), line) for line in packages]
+    return python, requirements(found + [line for line in from_pip if line not in options]), options
+
+
+def ranges(found: dict[str, Requirement]) -> dict[str, str]:
+    return {name: str(requirement.specifier) for name, requirement in sorted(found.items())}
+
+
+def files(repository: Path) -> list[Path]:
+    """All files that git tracks or would add."""
+    asked = ["git", "-C", str(repository), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if not (repository / ".git").exists():
+        pytest.skip("not a clone: which files belong to the repository is not known")
+    listed = subprocess.run(asked, capture_output=True, check=True).stdout.decode()
+    return [path for name in listed.split("\0") if name and (path := repository / name).is_file()]
+
+
+def test_conda_users_get_the_same_packages(repository: Path) -> None:
+    python, found, options = conda(repository / "environment.yml")
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
+    assert python == f"python{project['requires-python']}"
+    assert ranges(found) == ranges(declared(repository, "core", "lab"))
+    assert options == ["--editable ."]
+
+
+def test_binder_gets_the_same_packages_on_one_python(repository: Path) -> None:
+    python, found, options = conda(repository / "binder" / "environment.yml")
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(python.partition("=")[2])
+    assert ranges(found) == ranges(declared(repository, "core", "lab"))
+    assert options == []
+    post_build = repository / "binder" / "postBuild"
+    assert os.access(post_build, os.X_OK)
+    assert "set -e" in post_build.read_text()
+    assert "pip install --no-cache-dir --no-deps --editable ." in post_build.read_text()
+
+
+def test_constraints_pin_what_is_asked_for(repository: Path) -> None:
+    lines = (repository / "constraints.txt").read_text("utf-8").splitlines()
+    pins = requirements([line for line in lines if line and not line.startswith("#")])
+    asked = declared(repository, "core", "lab", "test")
+    assert asked.keys() <= pins.keys()
+    for name, pin in pins.items():
+        version = re.fullmatch(r"==(\d[\w.]*)", str(pin.specifier))
+        assert version, f"{pin} pins no single version"
+        assert name not in asked or asked[name].specifier.contains(version[1]), f"{pin} is not {asked[name]}"
+
+
+def test_pytorch_has_no_upper_bound(repository: Path) -> None:
+    assert ranges(declared(repository, "core"))["torch"] == ">=2.6"
+
+
+def imports(source: str) -> set[str]:
+    """The top-level names of the packages that a piece of Python, or a notebook's code, imports."""
+    plain = "\n".join("pass" if line.startswith(("%", "!")) else line for line in source.splitlines())
+    found = set()
+    for node in ast.walk(ast.parse(plain)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "groups"),
+    [
+        ("course_lib", ["core"]),
+        ("notebooks", ["core"]),
+        ("scripts", ["core", "lab"]),
+        ("tests", ["core", "lab", "test"]),
+    ],
+)
+def test_what_is_imported_is_declared(repository: Path, folder: str, groups: list[str]) -> None:
+    known = packages_distributions()
+    asked = declared(repository, *groups).keys()
+    own = {"course_lib", *(path.stem for path in (repository / folder).glob("*.py"))}
+    for path in [*(repository / folder).glob("*.py"), *(repository / folder).glob("*.ipynb")]:
+        source = path.read_text("utf-8")
+        if path.suffix == ".ipynb":
+            cells = json.loads(source)["cells"]
+            source = "\n".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code")
+        for name in imports(source) - own - sys.stdlib_module_names:
+            owners = {canonicalize_name(owner) for owner in known.get(name, [])}
+            assert owners & asked, f"{path.name} imports {name}, which is not in pyproject.toml's {groups}"
+
+
+# No package registry by name, no path of one person's machine.
+FORBIDDEN = re.compile(
+    r"\b(?:files\.)?(?:pypi|pythonhosted|npmjs|anaconda)\.(?:org|com)\b"
+    r"|\bdownload\.pytorch\b"
+    r"|(?<![\w.~})-])/(?:home|opt|root|tmp|Users|work)/[\w.]"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see https://" + "pypi." + "org/simple",
+        "https://registry." + "npmjs." + "org",
+        "https://" + "download." + "pytorch.org/whl/cpu",
+        'File "/' + 'home/li/course/a.py"',
+        "cd /" + "work/main",
+    ],
+)
+def test_forbidden_names_are_recognised(text: str) -> None:
+    assert FORBIDDEN.search(text)
+
+
+def test_no_registry_and_no_machine_is_named(repository: Path) -> None:
+    found = []
+    for path in files(repository):
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            continue  # poems and weights are not text
+        if hit := FORBIDDEN.search(text):
+            line = text.count("\n", 0, hit.start()) + 1
+            found.append(f"{path.relative_to(repository)}:{line}: {hit[0]}")
+    assert not found
+
+
+def test_the_shipped_checkpoints_are_not_ignored(repository: Path) -> None:
+    files(repository)
+    weights = ["assets/checkpoints/base/model.safetensors", "checkpoints/finetuned/model.safetensors"]
+    asked = ["git", "-C", str(repository), "check-ignore", "--no-index", *weights]
+    ignored = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    assert ignored == weights[1:]
+
+
+def test_ci_types_what_the_readme_says(repository: Path) -> None:
+    script = (repository / ".ci" / "run").read_text().splitlines()
+    commands = [line for line in script if line and not line.startswith(("#", "set ", "cd "))]
+    readme = (repository / "README.md").read_text("utf-8")
+    assert commands == ["make test"]
+    assert set(commands) <= set(re.findall(r"make \w+", readme))
+
+
+def test_the_readme_names_no_target_that_is_not_there(repository: Path) -> None:
+    makefile = (repository / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
+    blocks = re.findall(r"```.*?```|`[^`\n]+`", (repository / "README.md").read_text("utf-8"), re.DOTALL)
+    named = {name for block in blocks for name in re.findall(r"(?:^|`|\n|&& )make (\w+)", block)}
+    assert {"lab", "test", "course"} <= named <= targets
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make there as a reader would, even if this test was itself started by make."""
+    inherited = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "TORCH_INDEX"}
+    clean = {key: value for key, value in os.environ.items() if key not in inherited}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path: Path) -> Path:
+    """A folder with the files that set-up reads, and a .venv that has just been set up."""
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(repository / name, tmp_path)
+        os.utime(tmp_path / name, (1000, 1000))
+    for age, name in enumerate(("made", "ready-lab", "ready-test")):
+        (tmp_path / ".venv" / name).touch()
+        os.utime(tmp_path / ".venv" / name, (2000 + age, 2000 + age))
+    return tmp_path
+
+
+def test_help_lists_every_target(clone: Path, repository: Path) -> None:
+    targets = re.findall(r"^\.PHONY: (.*)$", (repository / "Makefile").read_text(), re.MULTILINE)[0].split()
+    assert {"lab", "test", "course"} <= set(targets)
+    assert re.findall(r"^  make (\w+) +\w", make(clone).stdout, re.MULTILINE) == targets
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "course"])
+def test_set_up_runs_once_and_again_when_its_files_change(clone: Path, target: str) -> None:
+    assert "pip install" not in make(clone, "-n", target).stdout
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(clone / name, (3000, 3000))
+        assert "pip install --constraint constraints.txt" in make(clone, "-n", target).stdout
+        os.utime(clone / name, (1000, 1000))
+    shutil.rmtree(clone / ".venv")
+    planned = make(clone, "-n", target).stdout
+    assert planned.index("-m venv .venv") < planned.index("pip install")
+
+
+def test_an_index_for_pytorch_is_used_when_given_and_only_then(clone: Path) -> None:
+    shutil.rmtree(clone / ".venv")
+    assert "index" not in make(clone, "-n", "lab").stdout
+    assert "--extra-index-url some-index " in make(clone, "-n", "lab", "TORCH_INDEX=some-index").stdout
+
+
+def test_an_old_python_is_refused_in_one_clear_sentence(clone: Path) -> None:
+    shutil.rmtree(clone / ".venv")
+    old = clone / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.1" || exit 1\n')
+    old.chmod(0o755)
+    for name, what in (("./old-python", "Python 3.9.1"), ("./no-python", "not to be found")):
+        done = make(clone, "lab", f"PYTHON={name}")
+        assert done.returncode != 0
+        assert f"The course needs Python 3.11 or newer; {name} is {what}." in done.stderr
+        assert not (clone / ".venv").exists()
+
+
+def run_notebooks(repository: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
+    script = repository / "scripts" / "run_notebooks.py"
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, paths)], capture_output=True, text=True, check=False
+    )
+
+
+def write_notebook(path: Path, *sources: str) -> Path:
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    notebook.metadata["language_info"] = {"name": "python", "version": "2.7"}
+    notebook.cells = [nbformat.v4.new_markdown_cell("# Begin"), *map(nbformat.v4.new_code_cell, sources)]
+    for cell in notebook.cells[1:]:
+        cell.execution_count = 17
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_notebooks_are_run_in_order_and_saved_clean(repository: Path, tmp_path: Path) -> None:
+    sources = [
+        "import sys, ipywidgets\nfor i in range(3): print(i)",
+        "ipywidgets.IntSlider(7)",
+        "sys.executable",
+        "import course_lib; course_lib.__version__",
+    ]
+    path = write_notebook(tmp_path / "one.ipynb", *sources)
+    done = run_notebooks(repository, path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^one\.ipynb +\d+\.\d min", done.stdout.replace("\r", "\n"), re.MULTILINE)
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = notebook.cells[1:]
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4]
+    assert code[0].outputs == [{"name": "stdout", "output_type": "stream", "text": "0\n1\n2\n"}]
+    assert list(code[1].outputs[0].data) == ["text/plain"]
+    assert ast.literal_eval(code[2].outputs[0].data["text/plain"]) == sys.executable
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert "version" not in notebook.metadata.language_info
+
+
+def test_a_failing_notebook_is_named_and_left_alone(repository: Path, tmp_path: Path) -> None:
+    path = write_notebook(tmp_path / "two.ipynb", "x = 1", "x.upper()\nx", "print('never')")
+    before = path.read_bytes()
+    later = write_notebook(tmp_path / "three.ipynb", "2")
+    done = run_notebooks(repository, path, later)
+    assert done.returncode == 1
+    assert "two.ipynb stopped in code cell 2, which begins `x.upper()`" in done.stderr
+    assert "AttributeError: 'int' object has no attribute 'upper'" in done.stderr
+    assert path.read_bytes() == before
+    assert "three" not in done.stdout
+
+
+def test_a_kernel_that_dies_is_told_from_a_cell_that_fails(repository: Path, tmp_path: Path) -> None:
+    done = run_notebooks(repository, write_notebook(tmp_path / "five.ipynb", "import os", "os._exit(9)"))
+    assert done.returncode == 1
+    assert "five.ipynb stopped in code cell 2" in done.stderr
+    assert "the kernel died" in done.stderr
+
+
+def test_a_notebook_that_is_not_there_is_named(repository: Path, tmp_path: Path) -> None:
+    done = run_notebooks(repository, tmp_path / "four.ipynb")
+    assert done.returncode == 2
+    assert "four.ipynb" in done.stderr
