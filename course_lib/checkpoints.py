@@ -271,14 +271,17 @@ def load_training_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, json.loads(file.metadata()["state"])
     except (SafetensorError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: not a training state, or damaged ({error})") from error
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -22,7 +22,11 @@ def choose_device(name: str | None = None) -> torch.device:
     Raises:
         ValueError: the device asked for is not on this machine.
     """
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if name is None:
         return torch.device(next(kind for kind, is_there in there.items() if is_there()))
     kind = name.partition(":")[0]

@@ -241,9 +241,8 @@ def write_many(
         for step in steps:
             for row, token in step:
                 ids[row].append(token)
-        for row in ids:
-            ended = row[-1] == tokenizer.eos_id
-            done.append(Written(tokenizer.decode(row), "end" if ended else "length"))
+        for made in ids:
+            done.append(Written(tokenizer.decode(made), "end" if made[-1] == tokenizer.eos_id else "length"))
         progress(len(done))
     return done
 

@@ -42,6 +42,7 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
+        """Channels of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
 

@@ -58,7 +58,7 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
         segments.append((mark, message["content"]))
         if mark == RESPONSE:
             segments.append((END, ""))
-    return segments + [(RESPONSE, "")] if open_response else segments
+    return [*segments, (RESPONSE, "")] if open_response else segments
 
 
 def plain_text(segments: Sequence[Segment]) -> str:
@@ -67,8 +67,10 @@ def plain_text(segments: Sequence[Segment]) -> str:
 
 
 CHAT_TEMPLATE = (
+    "{% set marks = {'system': '<INS>', 'user': '<INP>', 'assistant': '<RES>'} %}"
     "{% for message in messages %}"
-    "{{ {'system': '<INS>', 'user': '<INP>', 'assistant': '<RES>'}[message['role']] }}"
+    "{% if message['role'] not in marks %}{{ raise_exception('unknown role ' + message['role']) }}{% endif %}"
+    "{{ marks[message['role']] }}"
     "{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}<EOS>{% endif %}"
     "{% endfor %}"

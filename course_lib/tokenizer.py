@@ -18,7 +18,7 @@ from course_lib.roles import END, ROLE_MARKS, Segment
 
 PAD, UNK = "<PAD>", "<UNK>"
 BASE_CONTROLS = (PAD, UNK, END)
-ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # so that "<INS>" can be spelled out in five characters
+ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # "<INS>" can be spelled out in five characters
 MIN_COUNT = 5  # a character seen less often has too few examples to be learned
 
 
@@ -75,7 +75,13 @@ class CharacterTokenizer:
         """Give each mark one id of its own, after all others; the ids come back, also of marks added before.
 
         The model's embedding needs as many new rows: `course_lib.checkpoints.grow_embedding`.
+
+        Raises:
+            ValueError: a mark is a character of the vocabulary; typing it would give the control token.
         """
+        for mark in marks:
+            if mark not in self.controls.values() and self.backend.token_to_id(mark) is not None:
+                raise ValueError(f"{mark!r} is a character of this vocabulary: take a mark of two or more")
         self.backend.add_special_tokens(list(marks))
         return [self.control_id(mark) for mark in marks]
 
@@ -107,6 +113,16 @@ class CharacterTokenizer:
         return [i for mark, text in segments for i in (self.control_id(mark), *self.encode(text))]
 
     def decode(self, ids: Iterable[int], *, show_controls: bool = False) -> str:
-        """The text of `ids`, without control tokens unless asked for; `<UNK>` is always shown."""
+        """The text of `ids`, without control tokens unless asked for; `<UNK>` is always shown.
+
+        Raises:
+            KeyError: an id is not in this vocabulary, such as the -100 of a masked label.
+        """
         hidden = set() if show_controls else self.controls.keys() - {self.unk_id}
-        return "".join(self.backend.id_to_token(i) for i in map(int, ids) if i not in hidden)
+        return "".join(self._token(i) for i in map(int, ids) if i not in hidden)
+
+    def _token(self, i: int) -> str:
+        token = self.backend.id_to_token(i) if i >= 0 else None
+        if token is None:
+            raise KeyError(f"id {i} is not one of this vocabulary's 0 to {len(self) - 1}")
+        return token

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -115,6 +119,28 @@ def loss_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
     return torch.stack(((losses * learned).sum(), learned.sum(), losses.sum(), (targets != IGNORE).sum()))
 
 
+def sums_on(
+    device: torch.device,
+    precision: torch.dtype,
+    model: nn.Module,
+    batch: Batch,
+    pad_id: int,
+    loss_sums: Callable[[nn.Module, Batch, int], Tensor] = loss_sums,
+) -> Tensor:
+    """`loss_sums` (or its compiled twin) on a device, with matrix products in this precision."""
+    batch = Batch._make(None if part is None else part.to(device, non_blocking=True) for part in batch)
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        return loss_sums(model, batch, pad_id)
+
+
+def mean_losses(sums: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> Loss:
+    """The mean losses over all batches, each token counted once; `sums` gives the four sums of a batch."""
+    with torch.no_grad():
+        total = torch.stack([sums(batch) for batch in batches]).sum(0)
+    learned, learned_count, whole, whole_count = total.tolist()
+    return Loss(learned / learned_count, whole / whole_count)
+
+
 # --- the loop -------------------------------------------------------------------------------------
 
 
@@ -200,14 +226,10 @@ class Trainer:
         if self.evaluation is None:
             return None
         self.model.eval()
-        with torch.no_grad():
-            sums = torch.stack([self._sums(batch) for batch in self.evaluation.epoch(0)]).sum(0)
-        return Loss((sums[0] / sums[1]).item(), (sums[2] / sums[3]).item())
+        return mean_losses(self._sums, self.evaluation.epoch(0))
 
     def _sums(self, batch: Batch) -> Tensor:
-        batch = Batch(*(None if part is None else part.to(self.device, non_blocking=True) for part in batch))
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self._loss_sums(self.model, batch, self.pad_id)
+        return sums_on(self.device, self.precision, self.model, batch, self.pad_id, self._loss_sums)
 
     # what a resumed run needs: `course_lib.checkpoints` writes it to disk
 
@@ -243,7 +265,9 @@ def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.
     Raises:
         RuntimeError: Muon was asked for and this PyTorch has none.
     """
-    embedding, matrices, vectors = [], [], []
+    embedding: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         kind = vectors if parameter.ndim < 2 else embedding if "embed_tokens" in name else matrices
         kind.append(parameter)
@@ -262,6 +286,29 @@ def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.
 
 
 # --- a run on disk --------------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let Ctrl-C, or a notebook's stop button, wait until the block is done; the second does not wait."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is None or threading.current_thread() is not threading.main_thread():
+        yield  # signals belong to somebody else
+        return
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 @dataclass
@@ -285,15 +332,22 @@ class RunFolder:
         if state.is_file() and not trainer.step:
             trainer.load_state(*load_training_state(state))
         lines = log.read_text().splitlines()[: trainer.step] if log.is_file() else []
-        log.write_text("".join(line + "\n" for line in lines))
+        aside = log.with_suffix(".part")
+        aside.write_text("".join(line + "\n" for line in lines))
+        os.replace(aside, log)
         self._saved_at = time.monotonic()
+        steps = iter(trainer)
         try:
             with log.open("a") as file:
-                for report in trainer:
-                    print(report.as_json(), file=file, flush=True)
-                    if time.monotonic() - self._saved_at > self.save_every:
-                        save_training_state(trainer, state)
-                        self._saved_at = time.monotonic()
+                while True:
+                    with interrupts_deferred():  # save no half step, and none that is not in the log
+                        report = next(steps, None)
+                        if report is None:
+                            return
+                        print(report.as_json(), file=file, flush=True)
+                        if time.monotonic() - self._saved_at > self.save_every:
+                            save_training_state(trainer, state)
+                            self._saved_at = time.monotonic()
                     yield report
         finally:
             save_training_state(trainer, state)

@@ -46,8 +46,7 @@ def run(path: Path) -> NotebookNode:
         nonlocal at
         at = cell_index
         if sys.stdout.isatty() and cell.cell_type == "code":
-            place = f"code cell {code.index(cell_index) + 1} of {len(code)}"
-            print(f"\r{path.name:30} {place}", end="", flush=True)
+            print(f"\r{path.name:30} code cell {code.index(at) + 1} of {len(code)}", end="", flush=True)
 
     client = NotebookClient(
         notebook,
@@ -105,17 +104,19 @@ def main(names: list[str]) -> int:
         return 2
     for path in paths:
         start = time.perf_counter()
-        print(f"{path.name:30} ", end="", flush=True)
+        print(f"{path.name:30}", end="", flush=True)
         try:
             notebook = run(path)
         except NotebookError as error:
-            print(f"failed\n{error}", file=sys.stderr)
+            print(f"\n{error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("interrupted; this notebook is as it was", file=sys.stderr)
+            print("\ninterrupted; this notebook is as it was", file=sys.stderr)
             return 130
         nbformat.write(notebook, path)
-        print(f"\r{path.name:30} {(time.perf_counter() - start) / 60:5.1f} min{'':20}", flush=True)
+        minutes = (time.perf_counter() - start) / 60
+        over = f"\r{'':60}\r{path.name:30}" if sys.stdout.isatty() else ""  # the count of cells goes
+        print(f"{over} {minutes:5.1f} min", flush=True)
     return 0
 
 

@@ -4,7 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
+
+from course_lib.batches import plain_text
+from course_lib.checkpoints import Checkpoint
+from course_lib.model import ModelConfig, PoetryModel
+from course_lib.poems import Poem
+from course_lib.roles import WRITE_A_POEM
+from course_lib.tokenizer import CharacterTokenizer
 
 # Read when transformers is imported, so before any test is.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,3 +25,47 @@ settings.load_profile("course")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
+
+# --- a model small enough for any test, and poems for it ------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def poems() -> list[Poem]:
+    """Three poems written for the tests; no corpus has them."""
+    return [
+        Poem("山雨", "試筆", ("山中一夜雨，樹上幾聲鶯。", "水向門前去，雲從石上生。")),
+        Poem("江月", "試筆", ("江月何人見，江花幾度開。",)),
+        Poem("夜雨江月", "試筆", ("夜雨聲聲去，江雲樹樹開。", "人從山上見，月向水中來。")),
+    ]
+
+
+@pytest.fixture
+def tokenizer(poems: list[Poem]) -> CharacterTokenizer:
+    """A tokenizer that knows those poems, the instruction, and the roles."""
+    made = CharacterTokenizer.train([*(plain_text(p) for p in poems), WRITE_A_POEM], min_count=1)
+    made.add_role_tokens()
+    return made
+
+
+@pytest.fixture
+def checkpoint(tokenizer: CharacterTokenizer) -> Checkpoint:
+    """An untrained model of two layers and 64 tokens of context, with that tokenizer."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    return Checkpoint(PoetryModel(config).eval(), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def shipped_tokenizer(repository: Path) -> CharacterTokenizer:
+    """The tokenizer of the base checkpoint, with the roles added."""
+    loaded = CharacterTokenizer.load(repository / "assets/checkpoints/base/tokenizer.json")
+    loaded.add_role_tokens()
+    return loaded

@@ -1,0 +1,213 @@
+"""The two commands that train: `pretrain` and `finetune`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from course_lib.cli import Device, Optimizer, Precision, Refusal, chosen, option
+
+if TYPE_CHECKING:
+    from course_lib.poems import Dynasty
+
+BatchSize = Annotated[int, option(min=1, help="Rows of a batch, each as long as the context.")]
+Seed = Annotated[int, option(help="Decides the initial weights and the order of the poems.")]
+Warmup = Annotated[int, option(min=0, help="Steps in which the learning rate rises.")]
+Decay = Annotated[float, option(help="The last part of the run, in which it falls to zero.")]
+EvaluateEvery = Annotated[
+    int, option(min=0, help="Steps between two looks at the validation poems; 0: never.")
+]
+SaveEvery = Annotated[float, option(min=0, help="Seconds between two savings of the run.")]
+Products = Annotated[Precision, option(help="auto: bf16 where it is measurably faster.")]
+Compile = Annotated[
+    bool, option("--compile/--no-compile", help="Compile the model: a slow start, then fast.")
+]
+FirstPoems = Annotated[
+    int | None, option("--poems", min=1, help="Read the first so many poems only.", show_default="all")
+]
+RunDir = Annotated[
+    Path, option("--run-folder", metavar="DIR", help="Where the run is kept and resumed from.")
+]
+Out = Annotated[Path, option(metavar="DIR", help="The checkpoint folder to write at the end.")]
+OptimizerChoice = Annotated[Optimizer, option(help="muon needs PyTorch 2.9.")]
+Rate = Annotated[float, option(help="The highest learning rate.")]
+Base = Annotated[
+    Path | None, option(metavar="DIR", help="Where to begin.", show_default="assets/checkpoints/base")
+]
+StepsElseEpochs = Annotated[
+    int | None, option(help="Batches to learn from.", show_default="as --epochs says")
+]
+
+
+def pretrain(
+    steps: Annotated[int, option(help="How many batches to learn from.")] = 9000,
+    optimizer: OptimizerChoice = Optimizer.muon,
+    learning_rate: Rate = 3e-3,
+    batch_size: BatchSize = 16,
+    warmup_steps: Warmup = 150,
+    decay_fraction: Decay = 0.4,
+    seed: Seed = 0,
+    dynasties: Annotated[str, option(help="What to read: tang, song or tang,song.")] = "tang,song",
+    poems: FirstPoems = None,
+    hidden_size: Annotated[int, option(min=1, help="Channels of the model.")] = 256,
+    layers: Annotated[int, option(min=1, help="Layers of the model.")] = 6,
+    context: Annotated[int, option(min=2, help="Characters the model sees at once.")] = 256,
+    evaluate_every: EvaluateEvery = 500,
+    run_folder: RunDir = Path("runs/pretrain"),
+    save_every: SaveEvery = 120,
+    out: Out = Path("checkpoints/base"),
+    device: Device = None,
+    precision: Products = Precision.auto,
+    compile_: Compile = True,
+) -> None:
+    """Train a base model: poems end to end, as plain text.
+
+    Killed or interrupted, the same command goes on where the run was last saved, with the same losses as if
+    nothing had happened. When the run is finished, it writes the checkpoint folder.
+    """
+    from course_lib import cards, recipes, runs
+    from course_lib.checkpoints import save_checkpoint
+    from course_lib.evaluation import held_out_loss
+    from course_lib.model import ModelConfig
+    from course_lib.poems import load_poems
+    from course_lib.training import TrainingSettings
+
+    settings = TrainingSettings(
+        steps, learning_rate, warmup_steps, decay_fraction, optimizer.value, evaluate_every=evaluate_every
+    )
+    runs.check_writable(out, run_folder)
+    where, products = chosen(device, precision)
+    ModelConfig(1, hidden_size=hidden_size)  # refuses before anything long begins
+    named = cast("list[Dynasty]", dynasties.split(","))  # load_poems refuses any other name
+    read = [p for dynasty in named for p in load_poems("train", dynasty)][:poems]
+    tokenizer = runs.own_tokenizer(run_folder, read)
+    shape = ModelConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=-(-8 * hidden_size // 192) * 64,  # 8/3, in whole blocks of 64 (Shazeer 2020)
+        num_hidden_layers=layers,
+        max_position_embeddings=context,
+    )
+    try:
+        checkpoint, trainer = recipes.pretraining(
+            settings,
+            tokenizer,
+            read,
+            shape=shape,
+            batch_size=batch_size,
+            seed=seed,
+            device=where,
+            precision=products,
+            compiled=compile_,
+        )
+    except RuntimeError as error:  # this PyTorch has no Muon
+        raise Refusal(str(error)) from error
+    machine = cards.machine_line(trainer.device, trainer.precision, compile_)
+    identity = {
+        "kind": "base",
+        "poems": len(read),
+        "dynasties": dynasties,
+        "batch_size": batch_size,
+        "seed": seed,
+        "hidden_size": hidden_size,
+        "layers": layers,
+        "context": context,
+    }
+    machines = runs.take_up(run_folder, trainer, identity, machine)
+    if not runs.finish_steps(trainer, run_folder, save_every, compile_):
+        raise typer.Exit(130)
+    runs.round_as_saved(checkpoint)
+    validation = load_poems("validation")
+    loss = held_out_loss(checkpoint, validation)
+    facts, story = cards.pretraining_card(
+        checkpoint, trainer, read, validation, loss, runs.speeds(run_folder), machines
+    )
+    save_checkpoint(checkpoint, out, facts, story)
+    print(f"validation loss {loss.whole:.4f} nats per character\nwritten: {out}")
+
+
+def finetune(
+    base: Base = None,
+    epochs: Annotated[float, option(help="How many times to read all poems.")] = 3,
+    steps: StepsElseEpochs = None,
+    optimizer: OptimizerChoice = Optimizer.adamw,
+    learning_rate: Rate = 1e-3,
+    batch_size: BatchSize = 16,
+    warmup_steps: Warmup = 50,
+    decay_fraction: Decay = 0.4,
+    seed: Seed = 0,
+    poems: FirstPoems = None,
+    evaluate_every: EvaluateEvery = 200,
+    run_folder: RunDir = Path("runs/finetune"),
+    save_every: SaveEvery = 120,
+    out: Out = Path("checkpoints/finetuned"),
+    device: Device = None,
+    precision: Products = Precision.auto,
+    compile_: Compile = True,
+) -> None:
+    """Teach a base model to answer a title with a poem.
+
+    It is shown the Tang training poems. Killed or interrupted, the same command goes on where the run was
+    last saved. When the run is finished, it writes the checkpoint folder; figures on the validation and the
+    test poems are in its MODEL_CARD.md.
+    """
+    from course_lib import cards, recipes, runs
+    from course_lib.checkpoints import WEIGHTS, load_checkpoint, save_checkpoint, sha256
+    from course_lib.evaluation import evaluate as figures
+    from course_lib.evaluation import held_out_loss
+    from course_lib.poems import load_poems
+    from course_lib.training import TrainingSettings
+
+    if epochs <= 0:
+        raise Refusal(f"--epochs is {epochs:g}, must be above 0")
+    settings = TrainingSettings(
+        1 if steps is None else steps,
+        learning_rate,
+        warmup_steps,
+        decay_fraction,
+        optimizer.value,
+        evaluate_every=evaluate_every,
+    )
+    runs.check_writable(out, run_folder)
+    where, products = chosen(device, precision)
+    parent = base or recipes.BASE
+    read, validation = load_poems("train")[:poems], load_poems("validation")
+    try:
+        checkpoint, trainer = recipes.finetuning(
+            load_checkpoint(parent),
+            settings,
+            read,
+            evaluation=validation,
+            batch_size=batch_size,
+            seed=seed,
+            device=where,
+            precision=products,
+            compiled=compile_,
+        )
+    except RuntimeError as error:  # this PyTorch has no Muon
+        raise Refusal(str(error)) from error
+    if steps is None:  # how many steps an epoch has is known only now that the poems are packed
+        trainer.settings = replace(settings, steps=math.ceil(epochs * len(trainer.batches)))
+    machine = cards.machine_line(trainer.device, trainer.precision, compile_)
+    identity = {
+        "kind": "instruction",
+        "base": sha256(parent / WEIGHTS),
+        "poems": len(read),
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    machines = runs.take_up(run_folder, trainer, identity, machine)
+    if not runs.finish_steps(trainer, run_folder, save_every, compile_):
+        raise typer.Exit(130)
+    runs.round_as_saved(checkpoint)
+    loss = held_out_loss(checkpoint, validation)
+    test = figures(checkpoint, load_poems("test"))
+    facts, story = cards.finetuning_card(
+        checkpoint, trainer, read, validation, loss, runs.speeds(run_folder), machines, parent, test
+    )
+    save_checkpoint(checkpoint, out, facts, story)
+    print(f"{test.table()}\nwritten: {out}")

@@ -1,0 +1,521 @@
+"""The command line: one clear line for what cannot be done, and runs that a kill does not change."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from course_lib import evaluation, poems, recipes
+from course_lib.__main__ import main
+from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint, sha256
+from course_lib.evaluation import held_out_loss
+from course_lib.poems import Poem, load_poems, save_poems
+
+TINY = [
+    *("--dynasties", "tang", "--hidden-size", "16", "--layers", "1", "--context", "64", "--batch-size", "2"),
+    *("--steps", "16", "--warmup-steps", "4", "--evaluate-every", "6", "--save-every", "0"),
+    *("--device", "cpu", "--precision", "float32", "--no-compile"),
+]
+TINY_FINETUNE = [
+    *("--batch-size", "2", "--warmup-steps", "2", "--evaluate-every", "4"),
+    *("--device", "cpu", "--precision", "float32", "--no-compile"),
+]
+
+
+def synthetic(count: int, first: int) -> list[Poem]:
+    """Poems that no corpus has: characters of a small set, shuffled."""
+    signs = "山中一夜雨樹上幾聲鶯水向門前去雲從石生江月何人見花度開"
+    order = torch.randint(len(signs), (count, 24), generator=torch.Generator().manual_seed(first)).tolist()
+    texts = ["".join(signs[i] for i in row) for row in order]
+    return [Poem(t[20:24], "試筆", (f"{t[:5]}，{t[5:10]}。", f"{t[10:15]}，{t[15:20]}。"), "", "tang") for t in texts]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder to work in, with small poem files of its own, and one thread for the same sums anywhere."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poems, "ASSETS", home / "assets")
+        patch.setenv("COURSE_LIB_ASSETS", str(home / "assets"))
+        patch.setenv("COURSE_LIB_CACHE", str(home / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(recipes, "BASE", home / "assets/checkpoints/base")
+        patch.setattr(recipes, "FINETUNED", home / "assets/checkpoints/finetuned")
+        for first, (split, count) in enumerate({"train": 60, "validation": 12, "test": 205}.items()):
+            save_poems(synthetic(count, first), poems.poem_file(split))  # type: ignore[arg-type]
+        patch.chdir(home)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield home
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def base(home: Path) -> Path:
+    """A base checkpoint, pretrained without interruption; its run is in runs/whole."""
+    assert main(["pretrain", *TINY, "--run-folder", "runs/whole", "--out", str(recipes.BASE)]) == 0
+    return recipes.BASE
+
+
+@pytest.fixture
+def ending(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    """A checkpoint that soon ends: all characters are equally likely, the end mark somewhat more."""
+    with torch.no_grad():
+        for parameter in checkpoint.model.model.layers.parameters():
+            parameter.zero_()
+        rows = checkpoint.model.model.embed_tokens.weight
+        rows.zero_()
+        rows[:, 0] = 1
+        rows[checkpoint.tokenizer.eos_id, 0] = 1.3
+    save_checkpoint(checkpoint, tmp_path / "ending", {"kind": "instruction"}, "# For a test")
+    return tmp_path / "ending"
+
+
+def log(folder: str) -> list[dict[str, object]]:
+    """What a run's log says of each step, the clock aside."""
+    lines = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
+
+
+def run(arguments: list[str], repository: Path) -> subprocess.CompletedProcess[str]:
+    """Python, with the package to be tested."""
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=False)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a refused command says."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    lines = [line for line in shown.err.splitlines() if not line.startswith("device ")]
+    assert shown.out == ""
+    assert len(lines) == 1, shown.err
+    assert "Traceback" not in shown.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("writ 春", r"No such command 'writ'"),
+        ("write", r"Missing argument 'TITLE'"),
+        ("write 春 --nope", r"No such option.*--nope"),
+        ("write 春 --seed many", r"'--seed'.*integer"),
+        ("write 春 --count 0", r"'--count'"),
+        ("write 春 --temperature -1", r"temperature is -1.0, must lie in 0 … 5"),
+        ("write 春 --top-p 0", r"top_p is 0.0"),
+        ("write 春 --max-new-tokens 0", r"max_new_tokens is 0"),
+        ("write 春 --device tpu", r"no device 'tpu'.*it has .*cpu"),
+        ("write 春 --checkpoint nowhere", r"nowhere: no such folder"),
+        ("write 春 --checkpoint .", r"model.safetensors: not there"),
+        ("write 春", r"finetuned: no such folder"),
+        ("evaluate-loss --split foo", r"'--split'.*train.*validation.*test"),
+        ("evaluate-loss --precision fp8", r"'--precision'.*auto.*bf16.*float32"),
+        ("evaluate --titles 0", r"'--titles'"),
+        ("pretrain --steps 0", r"steps is 0, must be at least 1"),
+        ("pretrain --learning-rate 7", r"learning_rate is 7.0"),
+        ("pretrain --optimizer sgd", r"'--optimizer'.*muon.*adamw"),
+        ("pretrain --hidden-size 9", r"hidden_size 9 does not split"),
+        ("pretrain --dynasties ming", r"no split 'train' of 'ming' poems"),
+        ("pretrain --dynasties song", r"song-train.jsonl.xz is missing: run `python -m course_lib corpus`"),
+        ("pretrain --out afile/below", r"afile/below: cannot be a folder, because .*afile is a file"),
+        ("pretrain --run-folder afile", r"afile: cannot be a folder"),
+        ("finetune --epochs 0", r"--epochs is 0, must be above 0"),
+        ("finetune --steps 0", r"steps is 0"),
+        ("finetune --base nowhere", r"nowhere: no such folder"),
+    ],
+)
+def test_one_line_and_status_2(home: Path, capsys: pytest.CaptureFixture[str], arguments: str, says: str) -> None:
+    (home / "afile").touch()
+    assert re.search(says, refused(capsys, *arguments.split()))
+    assert not (home / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("title", ["", "  ", "\u3000", "\n"])
+def test_blank_titles_are_refused(base: Path, capsys: pytest.CaptureFixture[str], title: str) -> None:
+    assert "title is blank" in refused(capsys, "write", "春", title, "--checkpoint", str(base))
+
+
+def test_a_title_longer_than_the_context(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "write", "山" * 100, "--checkpoint", str(base))
+    assert "a prompt of 101 tokens; the model reads 1 to 63" in said
+
+
+def test_more_titles_than_poems(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "titles is 999" in refused(capsys, "evaluate", "--checkpoint", str(base), "--titles", "999")
+
+
+def flip_a_byte(folder: Path) -> None:
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()  # so that the file itself must tell
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+
+
+def another_model(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+
+
+def another_shape(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.ones(3, dtype=torch.float16)
+    save_file(weights, folder / "model.safetensors")
+
+
+def no_json(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    (folder / "config.json").write_text("{")
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    (folder / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip_a_byte, r"model.safetensors: damaged or changed"),
+        (cut_short, r"model.safetensors: damaged or cut short"),
+        (another_model, r"config.json: model_type is 'gpt2', this course's model needs 'llama'"),
+        (another_shape, r"model.norm.weight is \(3,\)"),
+        (no_json, r"config.json: not a model's configuration"),
+        (no_tokenizer, r"tokenizer.json: not a tokenizer"),
+    ],
+)
+@pytest.mark.parametrize("command", ["write 春 --checkpoint", "evaluate-loss --checkpoint", "finetune --base"])
+def test_damaged_checkpoints_are_refused(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object, says: str, command: str
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(base, folder)
+    assert callable(damage)
+    damage(folder)
+    assert re.search(says, refused(capsys, *command.split(), str(folder)))
+
+
+def test_a_damaged_poem_file_is_refused(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(poems.ASSETS / "poems", tmp_path / "poems")
+    (tmp_path / "poems/tang-test.jsonl.xz").write_bytes(b"no xz")
+    monkeypatch.setattr(poems, "ASSETS", tmp_path)
+    said = refused(capsys, "evaluate-loss", "--split", "test", "--checkpoint", str(base))
+    assert "tang-test.jsonl.xz is damaged" in said
+
+
+def test_a_loss_that_is_no_number_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.functional, "cross_entropy", lambda *_, **__: torch.full((128,), torch.nan))
+    assert "try a lower learning rate" in refused(capsys, "pretrain", *TINY, "--run-folder", "runs/nan")
+
+
+# --- a run on disk --------------------------------------------------------------------------------
+
+DIES_IN_STEP_13 = """
+import os, signal, sys
+from torch import nn
+from course_lib import checkpoints
+from course_lib.__main__ import main
+
+clip, save, calls = nn.utils.clip_grad_norm_, checkpoints.save_training_state, []
+
+def clip_or_die(*arguments):
+    calls.append(arguments)
+    if len(calls) == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return clip(*arguments)
+
+def save_every_fifth(trainer, path):
+    if trainer.step % 5 == 0:
+        save(trainer, path)
+
+nn.utils.clip_grad_norm_, checkpoints.save_training_state = clip_or_die, save_every_fifth
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_run_goes_on_with_the_same_losses(base: Path, repository: Path) -> None:
+    command = ["pretrain", *TINY, "--run-folder", "runs/killed", "--out", "checkpoints/killed"]
+    done = run(["-c", DIES_IN_STEP_13, *command], repository)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(log("runs/killed")) == 12  # two steps further than what was saved
+    assert not Path("checkpoints/killed").exists()
+    assert main(command) == 0
+    assert log("runs/killed") == log("runs/whole")
+    assert sha256(Path("checkpoints/killed/model.safetensors")) == sha256(base / "model.safetensors")
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pressed in the middle of a step, between the gradients and the weights."""
+    clip, calls = nn.utils.clip_grad_norm_, []
+
+    def clip_and_press(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 7:
+            signal.raise_signal(signal.SIGINT)
+        return clip(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip_and_press)
+    command = ["pretrain", *TINY, "--run-folder", "runs/pressed", "--out", "checkpoints/pressed"]
+    assert main(command) == 130
+    shown = capsys.readouterr().err
+    assert "interrupted after step 7 of 16" in shown
+    assert "the same command goes on" in shown
+    assert len(log("runs/pressed")) == 7
+    assert not Path("checkpoints/pressed").exists()
+    assert main(command) == 0
+    assert log("runs/pressed") == log("runs/whole")
+
+
+def test_a_finished_run_is_only_written_again(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("runs/whole/log.jsonl").read_bytes()
+    assert main(["pretrain", *TINY, "--run-folder", "runs/whole", "--out", "checkpoints/again"]) == 0
+    assert "runs/whole has taken 16 of 16 steps" in capsys.readouterr().err
+    assert Path("runs/whole/log.jsonl").read_bytes() == before
+    assert {p.name: p.read_bytes() for p in Path("checkpoints/again").iterdir()} == {
+        p.name: p.read_bytes() for p in base.iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("--steps 12", "a run of 16 steps already, --steps is 12"),
+        ("--steps 40", "step 11 had learning rate"),  # it had begun to fall
+        ("--learning-rate 0.001", "step 1 had learning rate"),
+        ("--warmup-steps 9", "step 1 had learning rate"),
+        ("--batch-size 3", "a run with batch_size 2, not 3"),
+        ("--seed 1", "a run with seed 0, not 1"),
+        ("--hidden-size 32", "a run with hidden_size 16, not 32"),
+        ("--optimizer adamw", "a run with optimizer muon, not adamw"),
+        ("--poems 30", "a run with poems 60, not 30"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(
+    base: Path, capsys: pytest.CaptureFixture[str], change: str, says: str
+) -> None:
+    before = {p.name: p.read_bytes() for p in Path("runs/whole").iterdir()}
+    said = refused(capsys, "pretrain", *TINY, *change.split(), "--run-folder", "runs/whole")
+    assert says in said
+    assert {p.name: p.read_bytes() for p in Path("runs/whole").iterdir()} == before
+
+
+def test_steps_may_be_added_before_the_rate_falls(base: Path) -> None:
+    """A run of many steps, stopped early and made shorter, is the run that was short from the beginning."""
+    command = ["pretrain", *TINY, "--run-folder", "runs/longer", "--out", "checkpoints/longer"]
+    clip, calls = nn.utils.clip_grad_norm_, []
+
+    def clip_and_press(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 8:
+            signal.raise_signal(signal.SIGINT)
+        return clip(*arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.utils, "clip_grad_norm_", clip_and_press)
+        assert main([*command, "--steps", "100"]) == 130
+    assert main(command) == 0
+    assert [line["loss"] for line in log("runs/longer")] == [line["loss"] for line in log("runs/whole")]
+
+
+def test_a_run_that_has_no_record_is_taken_up(base: Path) -> None:
+    """As one that was started from Python: its state and its log say enough."""
+    shutil.copytree("runs/whole", "runs/bare")
+    Path("runs/bare/run.json").unlink()
+    assert main(["pretrain", *TINY, "--run-folder", "runs/bare", "--out", "checkpoints/bare"]) == 0
+    assert sha256(Path("checkpoints/bare/model.safetensors")) == sha256(base / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "run.json", "tokenizer.json"])
+def test_a_damaged_run_is_refused(base: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    folder = f"runs/damaged-{name}"
+    shutil.copytree("runs/whole", folder)
+    Path(folder, name).write_bytes(b"{}")
+    assert f"{folder}/{name}" in refused(capsys, "pretrain", *TINY, "--run-folder", folder)
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def test_the_base_card_says_what_happened(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts, steps = read_card(base), log("runs/whole")
+    checkpoint = load_checkpoint(base)
+    read = load_poems("train")
+    assert facts["kind"] == "base"
+    assert (facts["license"], facts["language"]) == ("mit", "lzh")
+    assert facts["data"]["poems"] == facts["data"]["poems_by_dynasty"]["tang"] == 60
+    assert facts["data"]["characters"] == sum(len("".join(p.lines)) for p in read) == 60 * 20
+    assert facts["steps"] == len(steps) == 16
+    assert facts["tokens_seen"] == steps[-1]["tokens_seen"]
+    assert facts["parameters"] == sum(t.numel() for t in checkpoint.model.state_dict().values())
+    assert facts["shape"]["hidden_size"] == 16
+    assert facts["settings"]["optimizer"] == "muon"
+    assert (facts["settings"]["batch_size"], facts["settings"]["seed"]) == (2, 0)
+    tokens = sum(len(p.title) + len(p.text) + 3 for p in read)  # a newline after the title, two after the poem
+    assert facts["epochs"] == pytest.approx(facts["tokens_seen"] / tokens, rel=0.1)
+    assert "float32 products, not compiled" in facts["hardware"]
+    assert facts["sha256"] == sha256(base / "model.safetensors")
+    assert facts["torch"] == torch.__version__
+    # the figure of the card is the one that the command prints for the folder
+    capsys.readouterr()
+    assert main(["evaluate-loss", "--checkpoint", str(base), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert facts["losses"]["validation"] == round(printed["plain_text_loss"], 4)
+    assert printed["plain_text_loss"] == held_out_loss(checkpoint, load_poems("validation")).whole
+    final = steps[-1]["evaluation"]
+    assert isinstance(final, dict)
+    assert final["whole"] == pytest.approx(printed["plain_text_loss"], abs=1e-2)
+
+
+def test_finetune(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From base to a checkpoint that `write` takes by itself; killed runs are tested with pretrain."""
+    command = ["finetune", *TINY_FINETUNE, "--epochs", "1.5", "--learning-rate", "0.01"]
+    assert main([*command, "--run-folder", "runs/tuned"]) == 0
+    own = Path("checkpoints/finetuned")
+    printed = capsys.readouterr().out
+    facts, steps = read_card(own), log("runs/tuned")
+    assert facts["kind"] == "instruction"
+    assert facts["parent"] == {"name": "base", "sha256": read_card(base)["sha256"]}
+    assert facts["epochs"] == pytest.approx(1.5, abs=0.05)
+    assert facts["steps"] == len(steps)
+    assert facts["settings"]["optimizer"] == "adamw"
+    checkpoint = load_checkpoint(own)
+    assert checkpoint.tokenizer.has_roles
+    loss = held_out_loss(checkpoint, load_poems("validation"))
+    assert facts["losses"]["validation_response"] == round(loss.response, 4)
+    assert facts["losses"]["validation_whole_sequence"] == round(loss.whole, 4)
+    test = evaluation.evaluate(checkpoint, load_poems("test"))
+    assert facts["test"] == test.as_dict()
+    assert test.table() in printed
+    first = steps[0]["loss"]
+    assert isinstance(first, dict)
+    assert loss.response < first["response"]
+    # the learner's own checkpoint is what the commands take unless told otherwise
+    assert main(["evaluate", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == test.as_dict()
+    refused(capsys, *command, "--base", str(own), "--run-folder", "runs/tuned")
+    shutil.rmtree("checkpoints")
+
+
+def test_the_cards_code_runs_as_it_stands(base: Path, ending: Path, tmp_path: Path) -> None:
+    """Both ways of loading, as each card gives them."""
+    tuned = tmp_path / "tuned"
+    assert main(["finetune", *TINY_FINETUNE, "--steps", "1", "--run-folder", "runs/one", "--out", str(tuned)]) == 0
+    for folder in (base, tuned):
+        card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+        _, header, story = card.split("---\n", 2)
+        assert yaml.safe_load(header)["kind"] in ("base", "instruction")
+        blocks = re.findall(r"(?:^    .*\n)+", story, re.MULTILINE)
+        assert len(blocks) == 2
+        for block in blocks:
+            env = {"folder": str(folder)}
+            exec(textwrap.dedent(block), env)  # raises if it does not run
+
+
+# --- using a checkpoint ---------------------------------------------------------------------------
+
+
+def test_a_base_model_rambles_on(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    command = ["write", "春夜喜雨", "--checkpoint", str(base), "--max-new-tokens", "30"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.rstrip("\n")) in range(25, 31)
+    assert shown.err.splitlines()[-1] == "stopped after 30 characters"
+    assert main(command) == 0
+    assert capsys.readouterr().out == shown.out
+    assert main([*command, "--seed", "1"]) == 0
+    assert capsys.readouterr().out != shown.out
+
+
+def test_characters_the_model_never_met_are_named(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["write", "山☃", "--checkpoint", str(base), "--max-new-tokens", "3"]) == 0
+    assert "山☃: the model has never met ☃" in capsys.readouterr().err
+
+
+def test_an_end_is_told_apart_from_the_limit(ending: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["write", "山雨", "江月", "--checkpoint", str(ending), "--count", "2", "--max-new-tokens", "40"]
+    assert main([*command, "--json"]) == 0
+    poems_written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(p["title"], p["seed"]) for p in poems_written] == [
+        ("山雨", 0),
+        ("山雨", 1),
+        ("江月", 0),
+        ("江月", 1),
+    ]
+    assert any(p["ended"] for p in poems_written)
+    for written in poems_written:
+        assert written["ended"] == (len(written["text"]) < 40)
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    for written, line in zip(poems_written, shown.err.splitlines(), strict=True):
+        assert written["text"] in shown.out
+        how = "ended by itself" if written["ended"] else "stopped"
+        assert line == f"{how} after {len(written['text'])} characters"
+    assert shown.out.count("《山雨》") == 2
+
+
+def test_evaluate_counts_what_write_writes(home: Path, ending: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    titles = [p.title for p in load_poems("test")[:8]]
+    assert main(["write", *titles, "--checkpoint", str(ending), "--json"]) == 0
+    ends = [json.loads(line)["ended"] for line in capsys.readouterr().out.splitlines()]
+    assert main(["evaluate", "--checkpoint", str(ending), "--titles", "8", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["ended"] == sum(ends) / 8
+    assert figures["plain_text_loss"] is None
+    assert main(["evaluate", "--checkpoint", str(ending), "--titles", "8"]) == 0
+    shown = capsys.readouterr()
+    assert f"response loss   {figures['response_loss']:6.3f}" in shown.out
+    assert shown.err.splitlines()[0].startswith("device cpu")
+
+
+# --- how it begins --------------------------------------------------------------------------------
+
+
+def test_help_does_not_wait_for_torch(repository: Path) -> None:
+    script = (
+        "import sys; from course_lib.__main__ import main; "
+        "assert main(['--help']) == 0; assert main(['write', '--help']) == 0; "
+        "assert main(['pretrain', '--help']) == 0; assert main([]) == 0; assert main(['writ']) == 2; "
+        "assert not {'torch', 'numpy', 'tokenizers'} & sys.modules.keys()"
+    )
+    done = run(["-c", script], repository)
+    assert done.returncode == 0, done.stderr
+    for command in ("corpus", "pretrain", "finetune", "write", "evaluate-loss", "evaluate"):
+        assert re.search(rf"^  {command} +\w.*\.$", done.stdout, re.MULTILINE)  # one whole line each
+
+
+def test_the_module_runs(repository: Path) -> None:
+    """As a user types it, and a refusal that needs no torch."""
+    done = run(["-m", "course_lib", "write", " "], repository)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "a title is blank: give it at least one character\n"

@@ -1,0 +1,60 @@
+"""The drawings: up to date, well-formed, with a description, and with nothing fetched from elsewhere."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pytest
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = ["checkpoint.svg", "data_way.svg", "loop.svg", "mask.svg", "roles.svg"]
+
+
+@pytest.fixture(scope="module")
+def figures(repository: Path) -> ModuleType:
+    """The script that draws them, as a module."""
+    spec = importlib.util.spec_from_file_location("make_figures", repository / "assets/figures/make_figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_committed_drawings_are_what_the_script_draws(
+    figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    monkeypatch.setattr(figures, "HERE", tmp_path)
+    figures.main()
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+    stale = [
+        name for name in NAMES if (tmp_path / name).read_bytes() != (repository / "assets/figures" / name).read_bytes()
+    ]
+    assert not stale, "run `python assets/figures/make_figures.py`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_drawing_stays_on_its_sheet_and_describes_itself(name: str, repository: Path) -> None:
+    root = ElementTree.parse(repository / "assets/figures" / name).getroot()
+    texts = {part: root.findtext(f"{SVG}{part}") for part in ("title", "desc")}
+    assert all(texts.values())
+    assert len(texts["desc"] or "") > 60
+    sheet = root.find(f"{SVG}rect")
+    assert sheet is not None  # the paper comes first, so that the page's own colour never shows through
+    width, height = (float(root.get(side, 0)) for side in ("width", "height"))
+    assert (sheet.get("width"), sheet.get("height")) == (f"{width - 2:g}", f"{height - 2:g}")
+    for text in root.iter(f"{SVG}text"):
+        assert 0 < float(text.get("x", -1)) < width
+        assert 0 < float(text.get("y", -1)) < height
+        assert float(text.get("font-size", 0)) >= 12  # legible at the width of a notebook
+        assert re.search(r"serif$|monospace$", text.get("font-family", ""))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_drawing_fetches_and_runs_nothing(name: str, repository: Path) -> None:
+    svg = (repository / "assets/figures" / name).read_text(encoding="utf-8")
+    addresses = set(re.findall(r"https?://[^\"' >]+", svg))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # the name of the format
+    assert not re.search(r"<script|<image|href|@import|\bon\w+=", svg)
