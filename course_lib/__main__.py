@@ -9,7 +9,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +31,10 @@ from course_lib.cli import (
     open_checkpoint,
     option,
 )
+
+if TYPE_CHECKING:
+    from course_lib.checkpoints import Checkpoint
+    from course_lib.generation import Writing
 
 app = typer.Typer(
     add_completion=False,
@@ -110,37 +115,52 @@ def write(
     if any(not title.strip() for title in titles):
         raise Refusal("a title is blank: give it at least one character")
     from course_lib.generation import GenerationSettings
-    from course_lib.generation import write as written
+    from course_lib.generation import write as begin
 
     settings = GenerationSettings(temperature, top_p, max_new_tokens=max_new_tokens, seed=seed)
     opened = open_checkpoint(checkpoint, device)
-    for title in (t.strip() for t in titles):
-        if unknown := [c for c in title if opened.tokenizer.encode(c) == [opened.tokenizer.unk_id]]:
-            note(f"{title}: the model has never met {'、'.join(unknown)}")
-        for number in range(seed, seed + count):
-            if not as_json and len(titles) > 1:
-                print(f"《{title}》")
-            writing = written(opened, title, replace(settings, seed=number))
-            try:
-                for character in writing:
-                    if not as_json:
-                        print(character, end="", flush=sys.stdout.isatty())
-            except KeyboardInterrupt:
-                print(flush=True)
-                note("stopped by you")
-                raise typer.Exit(130) from None
-            if as_json:
-                told = {
-                    "title": title,
-                    "seed": number,
-                    "text": writing.text,
-                    "ended": writing.reason == "end",
-                }
-                print(json.dumps(told, ensure_ascii=False), flush=True)
-            else:
-                print("" if writing.text.endswith("\n") else "\n", end="", flush=True)
-                many = f"{len(writing.text)} characters"
-                note(f"ended by itself after {many}" if writing.reason == "end" else f"stopped after {many}")
+    for title, number in product(read_titles(titles, opened), range(seed, seed + count)):
+        writing = begin(opened, title, replace(settings, seed=number))
+        if as_json:
+            text = "".join(writing)
+            told = {"title": title, "seed": number, "text": text, "ended": writing.reason == "end"}
+            print(json.dumps(told, ensure_ascii=False), flush=True)
+        else:
+            print(f"《{title}》\n" if len(titles) > 1 else "", end="")
+            show(writing)
+
+
+def read_titles(typed: Sequence[str], checkpoint: Checkpoint) -> list[str]:
+    """The titles as the model gets them; what was done to one is said on stderr.
+
+    Raises:
+        Refusal: one of them is of no use.
+    """
+    from course_lib.titles import read_title
+
+    read = [read_title(title, checkpoint.tokenizer) for title in typed]
+    for original, title in zip(typed, read, strict=True):
+        if title.refused:
+            raise Refusal(f"{original}: {title.message}")
+    for original, title in zip(typed, read, strict=True):
+        if title.message:
+            note(f"{original}: {title.message}")
+    return [title.title for title in read]
+
+
+def show(writing: Writing) -> None:
+    """Print a poem as it comes, and say on stderr why it stopped. Ctrl-C ends it, and the program."""
+    at_terminal = sys.stdout.isatty()
+    try:
+        for character in writing:
+            print(character, end="", flush=at_terminal)
+    except KeyboardInterrupt:
+        print(flush=True)
+        note(f"stopped by you after {len(writing.text)} characters")
+        raise typer.Exit(130) from None
+    print(end="" if writing.text.endswith("\n") else "\n", flush=True)
+    how = "ended by itself" if writing.reason == "end" else "stopped"
+    note(f"{how} after {len(writing.text)} characters")
 
 
 @app.command(epilog=examples("evaluate-loss --split validation --checkpoint assets/checkpoints/base"))
@@ -181,9 +201,7 @@ def evaluate_loss(
 
 
 @app.command(
-    epilog=examples(
-        "evaluate", "evaluate --checkpoint assets/checkpoints/base --titles 50", "evaluate --json"
-    )
+    epilog=examples("evaluate", "evaluate --checkpoint assets/checkpoints/base --titles 50", "evaluate --json")
 )
 def evaluate(
     checkpoint: Folder = None,

@@ -110,23 +110,6 @@ class PlainTextBatches:
         return np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in order])
 
 
-def plain_text_examples(poems: Sequence[Poem], tokenizer: CharacterTokenizer, context: int) -> list[Example]:
-    """Each poem by itself, as a base model is judged: every character counts once, read from its title on.
-
-    Before the title stands the blank row that ends the poem before. A poem longer than the context goes on in
-    another example, whose first half repeats the text before and does not count again.
-    """
-    examples = []
-    for poem in poems:
-        before = tokenizer.encode("\n\n")
-        ids = tokenizer.encode(plain_text(poem))
-        while ids:
-            now, ids = ids[: context - len(before)], ids[context - len(before) :]
-            examples.append(Example(before + now, [IGNORE] * len(before) + now))
-            before = (before + now)[-(context // 2) :]
-    return examples
-
-
 # --- fine-tuning ----------------------------------------------------------------------------------
 
 

@@ -98,7 +98,7 @@ def run_facts(
     return {
         "license": "mit",
         "language": "lzh",
-        "data": data_facts(poems),
+        "data": data_facts(poems, trainer.step / len(batches)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "shape": asdict(model.config),
         "settings": {
@@ -118,16 +118,22 @@ def run_facts(
     }
 
 
-def data_facts(poems: Sequence[Poem]) -> dict[str, Any]:
-    """How many poems and Chinese characters were read, from which dynasty."""
-    dynasties = {d: sum(p.dynasty == d for p in poems) for d in ("tang", "song")}
-    return {
-        "split": "train",
-        "poems": len(poems),
-        "characters": sum(len(han(p.text)) for p in poems),
-        "poems_by_dynasty": {d: count for d, count in dynasties.items() if count},
-        "source": SOURCE,
-    }
+def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
+    """What was read: poems and their Chinese characters, and how many times over, by dynasty.
+
+    `poems` holds a poem as often as an epoch does.
+    """
+    facts: dict[str, Any] = {"split": "train", "source": SOURCE}
+    for dynasty in ("tang", "song"):
+        read = [p for p in poems if p.dynasty == dynasty]
+        distinct = set(read)
+        if read:
+            facts[dynasty] = {
+                "poems": len(distinct),
+                "characters": sum(len(han(p.text)) for p in distinct),
+                "times_read": round(epochs * len(read) / len(distinct), 2),
+            }
+    return facts
 
 
 def machine_line(device: torch.device, precision: torch.dtype, compiled: bool) -> str:
@@ -151,12 +157,11 @@ def processor_name() -> str:
 
 def story_figures(facts: Mapping[str, Any]) -> dict[str, str]:
     """The figures that the stories quote."""
-    count = facts["data"]["poems_by_dynasty"]
     names = {"tang": "Tang", "song": "Song"}
+    read = [(names[d], facts["data"][d]) for d in names if d in facts["data"]]
     return {
-        "poems": " and ".join(f"{n:,} {names[d]} poems" for d, n in count.items()),
+        "poems": " and ".join(f"{n['poems']:,} {name} poems ({n['times_read']:g} times over)" for name, n in read),
         "parameters": f"{facts['parameters'] / 1e6:.1f} million",
-        "epochs": f"{facts['epochs']:g}",
         "parent": facts["parent"]["name"] if "parent" in facts else "",
     }
 
@@ -164,8 +169,8 @@ def story_figures(facts: Mapping[str, Any]) -> dict[str, str]:
 BASE_STORY = """\
 # A base model of classical Chinese verse
 
-It has {parameters} parameters and has read {poems} ({epochs} times over), as plain text end to end:
-title, poem, blank line, next title. It knows one thing: which character is likely to come next.
+It has {parameters} parameters and has read {poems}, as plain
+text end to end: title, poem, blank line, next title. It knows one thing: which character is likely to come next.
 
 **What it is for.** To be looked at, and to be fine-tuned, in this course.
 
@@ -193,8 +198,8 @@ With the `transformers` library:
 FINETUNED_STORY = """\
 # A model that writes a classical Chinese poem on a title
 
-It began as the checkpoint `{parent}` (the header has its checksum) and was shown {poems} ({epochs} times
-over), each as an instruction, a title, and the poem as the response, closed by an end mark. Only the poem and
+It began as the checkpoint `{parent}` (the header has its checksum) and was shown {poems},
+each as an instruction, a title, and the poem as the response, closed by an end mark. Only the poem and
 the mark were learned. It has {parameters} parameters.
 
 **What it is for.** Give it a title in traditional characters, and it writes a poem and stops. It belongs to

@@ -62,9 +62,7 @@ Folder = Annotated[
     Path | None,
     option("--checkpoint", metavar="DIR", help="Checkpoint folder.", show_default=OWN_ELSE_SHIPPED),
 ]
-Device = Annotated[
-    str | None, option(metavar="NAME", help="cuda, mps or cpu.", show_default="the first there is")
-]
+Device = Annotated[str | None, option(metavar="NAME", help="cuda, mps or cpu.", show_default="the first there is")]
 Json = Annotated[bool, option("--json", help="Print JSON instead of text.")]
 SplitChoice = Annotated[Split, option(help="Which poems.")]
 Comparable = Annotated[Precision, option(help="float32 gives the same figures on every machine.")]
@@ -100,9 +98,7 @@ def open_checkpoint(folder: Path | None, device: str | None) -> Checkpoint:
     from course_lib.device import choose_device
 
     where = choose_device(device)
-    return load_checkpoint(
-        folder or (recipes.OWN if (recipes.OWN / WEIGHTS).is_file() else recipes.FINETUNED), where
-    )
+    return load_checkpoint(folder or (recipes.OWN if (recipes.OWN / WEIGHTS).is_file() else recipes.FINETUNED), where)
 
 
 def note(line: str) -> None:

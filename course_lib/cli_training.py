@@ -18,29 +18,22 @@ BatchSize = Annotated[int, option(min=1, help="Rows of a batch, each as long as 
 Seed = Annotated[int, option(help="Decides the initial weights and the order of the poems.")]
 Warmup = Annotated[int, option(min=0, help="Steps in which the learning rate rises.")]
 Decay = Annotated[float, option(help="The last part of the run, in which it falls to zero.")]
-EvaluateEvery = Annotated[
-    int, option(min=0, help="Steps between two looks at the validation poems; 0: never.")
-]
+EvaluateEvery = Annotated[int, option(min=0, help="Steps between two looks at the validation poems; 0: never.")]
 SaveEvery = Annotated[float, option(min=0, help="Seconds between two savings of the run.")]
 Products = Annotated[Precision, option(help="auto: bf16 where it is measurably faster.")]
-Compile = Annotated[
-    bool, option("--compile/--no-compile", help="Compile the model: a slow start, then fast.")
-]
+Compile = Annotated[bool, option("--compile/--no-compile", help="Compile the model: a slow start, then fast.")]
 FirstPoems = Annotated[
     int | None, option("--poems", min=1, help="Read the first so many poems only.", show_default="all")
 ]
-RunDir = Annotated[
-    Path, option("--run-folder", metavar="DIR", help="Where the run is kept and resumed from.")
-]
+RunDir = Annotated[Path, option("--run-folder", metavar="DIR", help="Where the run is kept and resumed from.")]
 Out = Annotated[Path, option(metavar="DIR", help="The checkpoint folder to write at the end.")]
 OptimizerChoice = Annotated[Optimizer, option(help="muon needs PyTorch 2.9.")]
 Rate = Annotated[float, option(help="The highest learning rate.")]
-Base = Annotated[
-    Path | None, option(metavar="DIR", help="Where to begin.", show_default="assets/checkpoints/base")
+Base = Annotated[Path | None, option(metavar="DIR", help="Where to begin.", show_default="assets/checkpoints/base")]
+TangTimes = Annotated[
+    int, option(min=1, help="How many times to read each Tang poem while each Song poem is read once.")
 ]
-StepsElseEpochs = Annotated[
-    int | None, option(help="Batches to learn from.", show_default="as --epochs says")
-]
+StepsElseEpochs = Annotated[int | None, option(help="Batches to learn from.", show_default="as --epochs says")]
 
 
 def pretrain(
@@ -52,6 +45,7 @@ def pretrain(
     decay_fraction: Decay = 0.4,
     seed: Seed = 0,
     dynasties: Annotated[str, option(help="What to read: tang, song or tang,song.")] = "tang,song",
+    tang_times: TangTimes = 3,
     poems: FirstPoems = None,
     hidden_size: Annotated[int, option(min=1, help="Channels of the model.")] = 256,
     layers: Annotated[int, option(min=1, help="Layers of the model.")] = 6,
@@ -85,6 +79,7 @@ def pretrain(
     named = cast("list[Dynasty]", dynasties.split(","))  # load_poems refuses any other name
     read = [p for dynasty in named for p in load_poems("train", dynasty)][:poems]
     tokenizer = runs.own_tokenizer(run_folder, read)
+    weighted = recipes.tang_weighted(read, tang_times)
     shape = ModelConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -96,7 +91,7 @@ def pretrain(
         checkpoint, trainer = recipes.pretraining(
             settings,
             tokenizer,
-            read,
+            weighted,
             shape=shape,
             batch_size=batch_size,
             seed=seed,
@@ -111,6 +106,7 @@ def pretrain(
         "kind": "base",
         "poems": len(read),
         "dynasties": dynasties,
+        "tang_times": tang_times,
         "batch_size": batch_size,
         "seed": seed,
         "hidden_size": hidden_size,
@@ -124,7 +120,7 @@ def pretrain(
     validation = load_poems("validation")
     loss = held_out_loss(checkpoint, validation)
     facts, story = cards.pretraining_card(
-        checkpoint, trainer, read, validation, loss, runs.speeds(run_folder), machines
+        checkpoint, trainer, weighted, validation, loss, runs.speeds(run_folder), machines
     )
     save_checkpoint(checkpoint, out, facts, story)
     print(f"validation loss {loss.whole:.4f} nats per character\nwritten: {out}")

@@ -119,12 +119,12 @@ def held_out_loss(
 ) -> Loss:
     """The losses on `poems`: as instruction examples if the checkpoint knows roles, else as plain text.
 
-    In plain text every character counts, so both are the same. float32 by default, so that every machine
-    gives the same figure.
+    In plain text every character counts, title and newlines too, so both are the same. float32 by default,
+    so that every machine gives the same figure.
     """
     model, tokenizer = checkpoint.model.eval(), checkpoint.tokenizer
-    cut = InstructionBatches.from_poems if tokenizer.has_roles else PlainTextBatches
     context = model.config.max_position_embeddings
+    cut = InstructionBatches.from_poems if tokenizer.has_roles else PlainTextBatches
     batches: Batches = cut(poems, tokenizer, context=context, batch_size=batch_size, seed=None)
     device = model.model.embed_tokens.weight.device
     sums = partial(sums_on, device, precision, model, pad_id=tokenizer.pad_id)

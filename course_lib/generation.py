@@ -241,8 +241,7 @@ def write_many(
         for step in steps:
             for row, token in step:
                 ids[row].append(token)
-        for made in ids:
-            done.append(Written(tokenizer.decode(made), "end" if made[-1] == tokenizer.eos_id else "length"))
+        done += [Written(tokenizer.decode(row), "end" if row[-1] == tokenizer.eos_id else "length") for row in ids]
         progress(len(done))
     return done
 

@@ -16,10 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from course_lib.batches import plain_text
 from course_lib.checkpoints import Checkpoint, CheckpointError, load_training_state, write_json
+from course_lib.cli import note
 from course_lib.device import describe
 from course_lib.poems import Poem
 from course_lib.tokenizer import CharacterTokenizer
@@ -125,9 +127,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """The reports of all steps in the log."""
     path = folder / LOG
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [
-        json.loads(line) for line in lines if line.endswith("}")
-    ]  # a kill may have cut the last one short
+    return [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut the last one short
 
 
 def check_writable(*folders: Path) -> None:
@@ -154,29 +154,24 @@ def speeds(folder: Path) -> list[float]:
 
 def finish_steps(trainer: Trainer, folder: Path, save_every: float, compiled: bool) -> bool:
     """Take all the steps that are left; False if Ctrl-C cut them short, the run saved and the user told."""
-    tell(describe(trainer.device, trainer.precision, compiled))
+    note(describe(trainer.device, trainer.precision, compiled))
     steps = trainer.settings.steps
     if taken := steps_taken(folder):
-        tell(f"{folder} has taken {taken:,} of {steps:,} steps")
+        note(f"{folder} has taken {taken:,} of {steps:,} steps")
     try:
         for _ in told(RunFolder(folder, save_every).run(trainer), steps):
             pass
     except KeyboardInterrupt:
-        tell(
-            f"interrupted after step {trainer.step:,} of {steps:,}; {folder} has it: the same command goes on"
-        )
+        note(f"interrupted after step {trainer.step:,} of {steps:,}; {folder} has it: the same command goes on")
         return False
     return True
 
 
 def round_as_saved(checkpoint: Checkpoint) -> None:
     """Round the weights to the 16 bits of the file, so that the card's figures are the file's."""
-    checkpoint.model.half().float()
-
-
-def tell(line: str) -> None:
-    """One line beside the output."""
-    print(line, file=sys.stderr, flush=True)
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():  # not the rotary angles, which are in no file
+            parameter.copy_(parameter.half())
 
 
 def told(reports: Iterable[StepReport], steps: int) -> Iterator[StepReport]:
@@ -188,9 +183,7 @@ def told(reports: Iterable[StepReport], steps: int) -> Iterator[StepReport]:
             if bar is None and is_terminal:
                 bar = tqdm(total=steps, initial=report.step - 1, unit="step", dynamic_ncols=True)
             if bar is not None:
-                bar.set_postfix_str(
-                    f"loss {report.loss.response:.3f}, {report.tokens_per_second:,.0f} tokens/s", False
-                )
+                bar.set_postfix_str(f"loss {report.loss.response:.3f}, {report.tokens_per_second:,.0f} tokens/s", False)
                 bar.update()
             elif report.step % PLAIN_EVERY == 0 or report.step == steps:
                 tqdm.write(plain_line(report, steps), file=sys.stderr)
@@ -215,9 +208,5 @@ def evaluation_line(report: StepReport) -> str:
     """`step 500: validation loss 4.912`, and the whole sequence's where it is another."""
     assert report.evaluation is not None
     response, whole = report.evaluation
-    both = (
-        f"{response:.3f}"
-        if response == whole
-        else f"{response:.3f} on the response, {whole:.3f} over the whole"
-    )
+    both = f"{response:.3f}" if response == whole else f"{response:.3f} on the response, {whole:.3f} over the whole"
     return f"step {report.step:,}: validation loss {both}"

@@ -121,10 +121,10 @@ def _token(token: str, label: int) -> str:
     shown = "↵" if token == "\n" else "␣" if token == " " else token
     weight = "normal" if label == IGNORE else "bold"
     font = f"{weight} 1.25em {SERIF}" if len(token) == 1 else f"{weight} .85em {MONO}"
-    box = "display:inline-block;min-width:2.5em;text-align:center;vertical-align:bottom;padding:0 .15em;box-sizing:border-box"
+    box = "display:inline-block;min-width:2.5em;padding:0 .15em;box-sizing:border-box"
     above = f'<span style="font:{font}">{escape(shown)}</span>'
     below = f'<span style="font:.68em {MONO}">{label}</span>'
-    return f'<span style="{box};color:{colour(token, label)}">{above}<br/>{below}</span>'
+    return f'<span style="{box};text-align:center;vertical-align:bottom;color:{colour(token, label)}">{above}<br/>{below}</span>'
 
 
 # --- tables and the like --------------------------------------------------------------------------

@@ -122,7 +122,8 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.typed.layout = widgets.Layout(flex="1 1 16em", width="auto", min_width="12em")
         for button in (self.write_button, self.stop_button):
             button.layout = widgets.Layout(width="6em")
-        self.temperature.layout = self.top_p.layout = widgets.Layout(flex="1 1 14em", width="auto", min_width="14em")
+        self.temperature.layout = widgets.Layout(flex="1 1 17em", width="auto", min_width="17em")
+        self.top_p.layout = widgets.Layout(flex="1 1 14em", width="auto", min_width="14em")
         self.seed.layout = widgets.Layout(flex="0 0 auto", width="9em")
         row = widgets.Layout(flex_flow="row wrap", align_items="center", max_width="46em")
         return widgets.VBox(

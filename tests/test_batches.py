@@ -13,7 +13,6 @@ from course_lib.batches import (
     PlainTextBatches,
     make_example,
     pack,
-    plain_text_examples,
     plain_text,
 )
 from course_lib.poems import Poem, load_poems
@@ -156,17 +155,3 @@ def test_padding_and_end_are_two_different_tokens(tokenizer: CharacterTokenizer,
     assert tokenizer.pad_id != tokenizer.eos_id
     assert int(ends.sum()) == len(poems)
     assert torch.equal(batch.input_ids == tokenizer.eos_id, ends)
-
-
-def test_a_poem_judged_by_itself_counts_every_character_once(tokenizer, poems):
-    context = 20
-    examples = plain_text_examples(poems, tokenizer, context)
-    counted = [label for e in examples for label in e.labels if label != IGNORE]
-    assert counted == [i for p in poems for i in tokenizer.encode(plain_text(p))]
-    assert max(len(e.input_ids) for e in examples) == context
-    for example in examples:
-        unseen = example.labels.count(IGNORE)
-        assert example.labels == [IGNORE] * unseen + example.input_ids[unseen:]
-    first, second = examples[:2]
-    assert first.input_ids[:2] == tokenizer.encode("\n\n")
-    assert second.input_ids[: context // 2] == first.input_ids[-(context // 2) :]
