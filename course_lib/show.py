@@ -124,7 +124,8 @@ def _token(token: str, label: int) -> str:
     box = "display:inline-block;min-width:2.5em;padding:0 .15em;box-sizing:border-box"
     above = f'<span style="font:{font}">{escape(shown)}</span>'
     below = f'<span style="font:.68em {MONO}">{label}</span>'
-    return f'<span style="{box};text-align:center;vertical-align:bottom;color:{colour(token, label)}">{above}<br/>{below}</span>'
+    style = f"{box};text-align:center;vertical-align:bottom;color:{colour(token, label)}"
+    return f'<span style="{style}">{above}<br/>{below}</span>'
 
 
 # --- tables and the like --------------------------------------------------------------------------

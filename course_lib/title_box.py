@@ -119,7 +119,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return "The title box comes to life when this cell is run in Jupyter."
 
     def _controls(self) -> widgets.VBox:
-        self.typed.layout = widgets.Layout(flex="1 1 16em", width="auto", min_width="12em")
+        self.typed.layout = widgets.Layout(flex="1 1 12em", width="auto", min_width="10em")
         for button in (self.write_button, self.stop_button):
             button.layout = widgets.Layout(width="6em")
         self.temperature.layout = widgets.Layout(flex="1 1 17em", width="auto", min_width="17em")

@@ -115,7 +115,7 @@ def token_losses(model: nn.Module, batch: Batch, pad_id: int) -> tuple[Tensor, T
 def loss_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
     """(4,) sums over a batch: loss of the learned tokens, how many they are, loss of all tokens, how many."""
     losses, targets = token_losses(model, batch, pad_id)
-    learned = next_tokens(batch.labels) != IGNORE
+    learned = (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
     return torch.stack(((losses * learned).sum(), learned.sum(), losses.sum(), (targets != IGNORE).sum()))
 
 
