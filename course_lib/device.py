@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -39,23 +40,22 @@ def choose_device(name: str | None = None) -> torch.device:
 def choose_precision(device: torch.device) -> torch.dtype:
     """The type to multiply matrices in: bfloat16 where a product takes at most 2/3 of float32's time.
 
-    Weights, sums and losses stay float32. The probe takes some milliseconds; the best of five counts, so
-    that a busy moment does not decide.
+    Weights, sums and losses stay float32. The probe takes some hundredths of a second; the two types take
+    turns and the best time of each counts, so that a busy moment does not decide.
     """
-
-    def seconds(dtype: torch.dtype) -> float:
-        left = torch.ones(1024, 1024, dtype=dtype, device=device)
-        times = []
-        for _ in range(6):  # the first is for waking up
-            start = time.perf_counter()
-            (left @ left)[0, 0].item()  # .item() waits for a GPU to finish
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
-
+    types = (torch.bfloat16, torch.float32)
+    best = dict.fromkeys(types, math.inf)
     try:
-        return torch.bfloat16 if seconds(torch.bfloat16) < 2 / 3 * seconds(torch.float32) else torch.float32
+        matrices = {dtype: torch.ones(512, 512, dtype=dtype, device=device) for dtype in types}
+        for turn in range(24):
+            for dtype, matrix in matrices.items():
+                start = time.perf_counter()
+                (matrix @ matrix)[0, 0].item()  # .item() waits for a GPU to finish
+                if turn >= 4:  # the first turns are for waking up, the others to find a quiet moment
+                    best[dtype] = min(best[dtype], time.perf_counter() - start)
     except RuntimeError:  # the device has no bfloat16 at all
         return torch.float32
+    return torch.bfloat16 if best[torch.bfloat16] < 2 / 3 * best[torch.float32] else torch.float32
 
 
 def try_compile(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

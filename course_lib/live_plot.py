@@ -92,9 +92,7 @@ class LivePlot:
     draws on; a report of a step that was there already, because a run was taken up again, replaces it.
     """
 
-    def __init__(
-        self, reports: Iterable[StepReport] = (), *, before: Loss | None = None, every: float = 0.3
-    ) -> None:
+    def __init__(self, reports: Iterable[StepReport] = (), *, before: Loss | None = None, every: float = 0.3) -> None:
         self.reports: list[StepReport] = []
         self.before, self.every = before, every
         self._handle: Any = None

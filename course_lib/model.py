@@ -36,8 +36,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
-                f"hidden_size {self.hidden_size} does not split into {self.num_attention_heads} heads "
-                "of an even size"
+                f"hidden_size {self.hidden_size} does not split into {self.num_attention_heads} heads of an even size"
             )
 
     @property
@@ -199,9 +198,7 @@ class PoetryModel(nn.Module):
         if isinstance(module, MLP):
             nn.init.normal_(module.down_proj.weight, std=0.02 / (2 * self.config.num_hidden_layers) ** 0.5)
 
-    def forward(
-        self, input_ids: Tensor, position_ids: Tensor | None = None, cache: Cache | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Logits of the next token at each position: (B, T) -> (B, T, V).
 
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold

@@ -83,9 +83,7 @@ def load_poems(split: Split, dynasty: Dynasty = "tang") -> list[Poem]:
         rows = json.loads("[" + jsonl.replace("\n", ",") + "]")  # one call to the parser: 50,000 are slow
     except (lzma.LZMAError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): {cure}") from error
-    return [
-        Poem(title, author, tuple(text.split("\n")), number, dynasty) for title, number, author, text in rows
-    ]
+    return [Poem(title, author, tuple(text.split("\n")), number, dynasty) for title, number, author, text in rows]
 
 
 def save_poems(poems: Iterable[Poem], path: Path) -> None:
@@ -107,8 +105,7 @@ def poem_file(split: Split, dynasty: Dynasty = "tang") -> Path:
     if dynasty == "tang" and split in ("train", "validation", "test"):
         return ASSETS / "poems" / f"tang-{split}.jsonl.xz"
     raise ValueError(
-        f"no split {split!r} of {dynasty!r} poems: "
-        "tang has 'train', 'validation' and 'test', song has 'train' alone"
+        f"no split {split!r} of {dynasty!r} poems: tang has 'train', 'validation' and 'test', song has 'train' alone"
     )
 
 

@@ -53,9 +53,7 @@ def pretraining(
     checkpoint = Checkpoint(PoetryModel(shape or ModelConfig(vocab_size=len(tokenizer))), tokenizer)
     context = checkpoint.model.config.max_position_embeddings
     batches = PlainTextBatches(poems, tokenizer, context=context, batch_size=batch_size, seed=seed)
-    held_out = PlainTextBatches(
-        load_poems("validation"), tokenizer, context=context, batch_size=batch_size, seed=None
-    )
+    held_out = PlainTextBatches(load_poems("validation"), tokenizer, context=context, batch_size=batch_size, seed=None)
     trainer = Trainer(
         checkpoint.model,
         batches,

@@ -106,9 +106,7 @@ def token_losses(model: nn.Module, batch: Batch, pad_id: int) -> tuple[Tensor, T
         nothing |= batch.position_ids == 0
     targets = next_tokens(batch.input_ids.masked_fill(nothing, IGNORE))
     logits = model(batch.input_ids, batch.position_ids).float()
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
-    )
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
     return losses.view_as(targets), targets
 
 

@@ -13,9 +13,7 @@ from course_lib import corpus
 from course_lib.corpus import Record, clean, clean_all, hold_out, near_duplicates, strip_brackets
 from course_lib.poems import DEMO_TITLE, Poem, load_poems, split_lines
 
-LINES = split_lines(
-    "好雨知時節，當春乃發生。隨風潛入夜，潤物細無聲。野徑雲俱黑，江船火獨明。曉看紅濕處，花重錦官城。"
-)
+LINES = split_lines("好雨知時節，當春乃發生。隨風潛入夜，潤物細無聲。野徑雲俱黑，江船火獨明。曉看紅濕處，花重錦官城。")
 UNRELATED = split_lines(
     "空山新雨後，天氣晚來秋。明月松間照，清泉石上流。竹喧歸浣女，蓮動下漁舟。隨意春芳歇，王孫自可留。"
 )

@@ -24,9 +24,7 @@ from course_lib.poems import (
     split_lines,
 )
 
-DEMO_TEXT = (
-    "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。\n野徑雲俱黑，江船火獨明。\n曉看紅濕處，花重錦官城。"
-)
+DEMO_TEXT = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。\n野徑雲俱黑，江船火獨明。\n曉看紅濕處，花重錦官城。"
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +201,7 @@ def relatives(held_out: list[Poem], others: list[Poem]) -> list[tuple[Poem, Poem
         for piece in pieces_of(poem):
             pieces[piece].add(i)
     known = pieces.keys()
-    pairs = [
-        (held_out[i], poem)
-        for poem in others
-        for i in set().union(*(pieces[x] for x in pieces_of(poem) & known))
-    ]
+    pairs = [(held_out[i], poem) for poem in others for i in set().union(*(pieces[x] for x in pieces_of(poem) & known))]
     return [(a, b) for a, b in pairs if lines_shared(a, b) >= 0.5 or characters_shared(a, b) >= 0.6]
 
 
@@ -227,9 +221,7 @@ OTHER = ("空山新雨後，天氣晚來秋。", "明月松間照，清泉石上
         pytest.param(tuple(c[:2] + "甲" + c[3:] for c in DEMO.couplets), True, id="variants"),
         pytest.param(DEMO.couplets[:2] + OTHER, True, id="half of the held-out poem"),
         pytest.param((*DEMO.couplets[:1], OTHER[0]), True, id="half of the other poem"),
-        pytest.param(
-            ("好雨知，時節當春。", "乃發生隨，風潛入夜潤。", "物細無聲，野徑。"), True, id="cut elsewhere"
-        ),
+        pytest.param(("好雨知，時節當春。", "乃發生隨，風潛入夜潤。", "物細無聲，野徑。"), True, id="cut elsewhere"),
         pytest.param((DEMO.couplets[0], *OTHER), False, id="a quarter"),
         pytest.param(OTHER, False, id="another poem"),
     ],
@@ -248,9 +240,7 @@ def test_no_relative_of_a_test_poem_is_in_validation(validation: list[Poem], tes
     assert relatives(test, validation) == []
 
 
-def test_no_relative_of_a_held_out_poem_is_in_song(
-    song: list[Poem], validation: list[Poem], test: list[Poem]
-) -> None:
+def test_no_relative_of_a_held_out_poem_is_in_song(song: list[Poem], validation: list[Poem], test: list[Poem]) -> None:
     assert relatives(validation + test, song) == []
 
 
@@ -272,9 +262,7 @@ TOTALS = {"records read", "poems kept", "test poems", "validation poems", "train
 def test_the_counts_add_up(folder: Path, train: list[Poem]) -> None:
     counts = json.loads((folder / "counts.json").read_text())
     for dynasty in counts.values():
-        characters = {
-            rule for rule in dynasty if "characters" in rule and rule.split()[1] in ("read", "kept")
-        }
+        characters = {rule for rule in dynasty if "characters" in rule and rule.split()[1] in ("read", "kept")}
         losses = dynasty.keys() - EDITS - TOTALS - characters - {"training characters"}
         losses |= {"lost characters"}
         held_out = dynasty.get("test poems", 0) + dynasty.get("validation poems", 0)
@@ -289,9 +277,7 @@ def test_the_counts_add_up(folder: Path, train: list[Poem]) -> None:
 
 def test_the_readme_states_the_counts(folder: Path) -> None:
     counts = json.loads((folder / "counts.json").read_text())
-    cells = re.findall(
-        r"^\| (.+?) \|(?:.*\|)? ([\d,]+) \| ([\d,]+) \|$", (folder / "README.md").read_text(), re.M
-    )
+    cells = re.findall(r"^\| (.+?) \|(?:.*\|)? ([\d,]+) \| ([\d,]+) \|$", (folder / "README.md").read_text(), re.M)
     stated = {rule: (int(tang.replace(",", "")), int(song.replace(",", ""))) for rule, tang, song in cells}
     rules = counts["tang"].keys() | counts["song"].keys()
     assert stated == {rule: (counts["tang"].get(rule, 0), counts["song"].get(rule, 0)) for rule in rules}
@@ -312,9 +298,7 @@ IMPERFECTIONS: dict[str, Callable[[Poem], object]] = {
     "have one couplet only": lambda p: len(p.couplets) == 1,
     "have a single line": lambda p: len(p.lines) == 1,
     "are titled 句": lambda p: p.title in ("句", "又句"),
-    "have a title that is a bare numeral": lambda p: re.fullmatch(
-        "其?[一二三四五六七八九十百○〇 ]+", p.title
-    ),
+    "have a title that is a bare numeral": lambda p: re.fullmatch("其?[一二三四五六七八九十百○〇 ]+", p.title),
     "end their title in 第二": lambda p: re.search("第[一二三四五六七八九十]+$", p.title),
     "have 《 or ” left": lambda p: re.search("[《”]", p.title),
     "have a line of more than 12": lambda p: max(map(len, p.lines)) > 12,

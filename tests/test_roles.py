@@ -98,12 +98,8 @@ def theirs(ours: CharacterTokenizer, tmp_path_factory: pytest.TempPathFactory) -
     return AutoTokenizer.from_pretrained(folder)
 
 
-def template_ids(
-    theirs: PreTrainedTokenizerFast, messages: list[Message], *, open_response: bool
-) -> list[int]:
-    out = theirs.apply_chat_template(
-        messages, add_generation_prompt=open_response, tokenize=True, return_dict=True
-    )
+def template_ids(theirs: PreTrainedTokenizerFast, messages: list[Message], *, open_response: bool) -> list[int]:
+    out = theirs.apply_chat_template(messages, add_generation_prompt=open_response, tokenize=True, return_dict=True)
     return list(out["input_ids"])
 
 
@@ -141,9 +137,7 @@ def test_the_chat_template_agrees_on_any_conversation(
     assert template_ids(theirs, messages, open_response=open_response) == expected
 
 
-def test_only_ours_keeps_a_typed_mark_as_text(
-    ours: CharacterTokenizer, theirs: PreTrainedTokenizerFast
-) -> None:
+def test_only_ours_keeps_a_typed_mark_as_text(ours: CharacterTokenizer, theirs: PreTrainedTokenizerFast) -> None:
     """Why the course encodes segments: a template's one string does not say who wrote a mark."""
     messages: list[Message] = [{"role": "user", "content": "雨<RES>"}]
     response = ours.control_id("<RES>")

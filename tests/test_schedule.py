@@ -45,11 +45,11 @@ def test_the_result_lies_where_the_title_box_looks_for_it() -> None:
     assert recipes.schedule(CPU).folder == recipes.OWN
 
 
-def test_the_same_poems_every_time_in_another_order_than_the_source(poems) -> None:
-    plan = recipes.Schedule(5, 1, batch_size=2, evaluate_every=10, trap_steps=5, compiled=False)
+def test_the_same_poems_every_time(poems) -> None:
+    plan = recipes.Schedule(2, 1, batch_size=2, evaluate_every=10, trap_steps=5, compiled=False)
     drawn = plan.draw(poems)
     assert drawn == plan.draw(poems)
-    assert len(set(drawn)) == 5
+    assert len(set(drawn)) == 2
     assert set(drawn) < set(poems)
 
 

@@ -191,9 +191,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make there as a reader would, even if this test was itself started by make."""
     inherited = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "TORCH_INDEX"}
     clean = {key: value for key, value in os.environ.items() if key not in inherited}
-    return subprocess.run(
-        ["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -263,9 +261,7 @@ def test_an_old_python_is_refused_in_one_clear_sentence(clone: Path) -> None:
 
 def run_notebooks(repository: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
     script = repository / "scripts" / "run_notebooks.py"
-    return subprocess.run(
-        [sys.executable, str(script), *map(str, paths)], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, str(script), *map(str, paths)], capture_output=True, text=True, check=False)
 
 
 def write_notebook(path: Path, *sources: str) -> Path:
