@@ -150,7 +150,7 @@ def schedule(device: torch.device) -> Schedule:
     """
     if os.environ.get("COURSE_FAST") == "1":
         own = OWN.with_name("finetuned-fast")
-        return Schedule(480, 1, batch_size=4, evaluate_every=10, trap_steps=20, compiled=False, folder=own)
+        return Schedule(480, 1, batch_size=4, evaluate_every=10, trap_steps=30, compiled=False, folder=own)
     if device.type == "cuda":
         return Schedule(None, 5, batch_size=16, evaluate_every=500, trap_steps=50, compiled=True)
     return Schedule(11_500, 1, batch_size=8, evaluate_every=60, trap_steps=50, compiled=device.type == "cpu")

@@ -222,10 +222,13 @@ def test_a_title_is_refused_with_the_reason(box: TitleBox, typed: str, said: str
     assert state(box) in ("Finished", "Cut")
 
 
-def test_what_was_done_to_a_title_is_said_beside_the_poem(box: TitleBox) -> None:
+def test_a_title_is_written_on_as_it_was_read_and_what_was_done_to_it_is_said(
+    box: TitleBox, checkpoint: Checkpoint
+) -> None:
     box.typed.value = "山<EOS>雨"
     box.write()
     box.wait(60)
+    assert "".join(write(checkpoint, "山雨")).split("\n")[0][:5] in "".join(Page(box.page.value).columns)
     assert "山雨" in Page(box.page.value).columns
     assert "Left out: &lt;EOS&gt;" in box.page.value
 
