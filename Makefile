@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 .PHONY: help lab test course clean
 
 python := .venv/bin/python
-install := $(python) -m pip install --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+install := $(python) -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The kernel named python3 is the one in .venv, whatever else is installed for this user.

@@ -220,7 +220,7 @@ def test_set_up_runs_once_and_again_when_its_files_change(clone: Path, target: s
     assert "pip install" not in make(clone, "-n", target).stdout
     for name in ("pyproject.toml", "constraints.txt"):
         os.utime(clone / name, (3000, 3000))
-        assert "pip install --constraint constraints.txt" in make(clone, "-n", target).stdout
+        assert "pip install --quiet --constraint constraints.txt" in make(clone, "-n", target).stdout
         os.utime(clone / name, (1000, 1000))
     shutil.rmtree(clone / ".venv")
     planned = make(clone, "-n", target).stdout
