@@ -45,20 +45,6 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
 
-class RMSNorm(nn.Module):
-    """Divide by the root mean square, then scale each channel."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, D) -> (…, D)"""
-        wide = x.float()
-        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).type_as(x)
-
-
 def rotary_angles(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position's angles, each (max_position_embeddings, head_dim)."""
     channel = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
@@ -97,10 +83,7 @@ class Attention(nn.Module):
         super().__init__()
         size = config.hidden_size
         self.head_dim, self.index = config.head_dim, index
-        self.q_proj = nn.Linear(size, size, bias=False)
-        self.k_proj = nn.Linear(size, size, bias=False)
-        self.v_proj = nn.Linear(size, size, bias=False)
-        self.o_proj = nn.Linear(size, size, bias=False)
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(size, size, bias=False) for _ in range(4))
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
         """(B, T, D) -> (B, T, D)"""
@@ -135,9 +118,9 @@ class Layer(nn.Module):
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, index)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
@@ -156,7 +139,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         cos, sin = rotary_angles(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -213,5 +196,4 @@ class PoetryModel(nn.Module):
                 f"{input_ids.shape[1]} tokens in a row, the model's context is "
                 f"{self.config.max_position_embeddings}: shorten the text"
             )
-        hidden = self.model(input_ids, position_ids, cache)
-        return F.linear(hidden, self.model.embed_tokens.weight)
+        return F.linear(self.model(input_ids, position_ids, cache), self.model.embed_tokens.weight)

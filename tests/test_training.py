@@ -64,6 +64,12 @@ def test_response_and_whole_sequence_are_summed_apart():
     assert whole == pytest.approx(30, abs=1e-4)
 
 
+def test_labels_that_copy_the_ids_count_no_first_token_of_a_packed_example():
+    packed = batch_of([7, 8, 3, 4, 5], labels=[7, 8, 3, 4, 5], positions=[0, 1, 0, 1, 2])
+    _, learned_count, _, whole_count = loss_sums(Oracle(), packed, PAD).tolist()
+    assert (learned_count, whole_count) == (3, 3)
+
+
 def test_an_untrained_model_is_as_unsure_as_can_be(checkpoint, poems):
     tokenizer = checkpoint.tokenizer
     (batch,) = InstructionBatches.from_poems(poems, tokenizer, context=64, batch_size=3).epoch(0)
