@@ -1,7 +1,7 @@
 """Ids to tensors: which tokens are learned, and how rows of unequal length share a batch.
 
 `labels` stand at the same place as `input_ids`, `IGNORE` where nothing is to be learned; the shift by one
-(the token at t is predicted at t - 1) happens once, in `course_lib.training.token_losses`.
+(the token at t is predicted at t - 1) happens once, in `course_lib.losses.next_tokens`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from course_lib.poems import Poem
-from course_lib.roles import END, RESPONSE, Segment, example_segments, prompt_segments
+from course_lib.roles import END, RESPONSE, Instruct, Segment, example_segments, plainly, prompt_segments
 from course_lib.tokenizer import CharacterTokenizer
 
 IGNORE = -100  # what PyTorch's cross entropy skips
@@ -196,10 +196,17 @@ class InstructionBatches:
         context: int,
         batch_size: int,
         seed: int | None = 0,
+        instruct: Instruct = plainly,
     ) -> InstructionBatches:
-        """The poems as instruction examples; one whose title alone fills the context is left out."""
-        roomy = [p for p in poems if len(tokenizer.encode_segments(prompt_segments(p.title))) < context]
-        examples = [make_example(tokenizer, example_segments(p), context) for p in roomy]
+        """The poems as instruction examples; one whose title alone fills the context is left out.
+
+        `instruct` gives the instruction that a poem answers.
+        """
+        asked = [(p, instruct(p)) for p in poems]
+        roomy = [
+            (p, text) for p, text in asked if len(tokenizer.encode_segments(prompt_segments(p.title, text))) < context
+        ]
+        examples = [make_example(tokenizer, example_segments(p, text), context) for p, text in roomy]
         return cls(examples, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:

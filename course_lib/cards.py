@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from course_lib.checkpoints import WEIGHTS, Checkpoint, sha256
+from course_lib.checkpoints import WEIGHTS, Checkpoint, read_card, sha256
 from course_lib.device import describe
 from course_lib.evaluation import Evaluation, unknown_share
+from course_lib.losses import Loss
 from course_lib.poems import Poem, han
-from course_lib.roles import WRITE_A_POEM
-from course_lib.training import Loss, Trainer
+from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE
+from course_lib.training import Trainer
 
 Card = tuple[dict[str, Any], str]
 
@@ -36,14 +37,17 @@ def pretraining_card(
     loss: Loss,
     speeds: Sequence[float],
     machine: str,
+    parent: Path | None = None,
 ) -> Card:
     """The card of a base model that read `poems` and has this `loss` on the validation poems.
 
-    `speeds` are the tokens per second of each step; `machine` is what `machine_line` says.
+    `speeds` are the tokens per second of each step; `machine` is what `machine_line` says. If the run went on
+    from the checkpoint in `parent`, what that had read and the minutes it took are counted in.
     """
+    run = run_facts(checkpoint, trainer, poems, speeds, machine)
     facts = {
         "kind": "base",
-        **run_facts(checkpoint, trainer, poems, speeds, machine),
+        **(counted_on(run, parent) if parent else run),
         "losses": {
             "unit": "nats per character",
             "validation": round(loss.whole, 4),
@@ -64,10 +68,12 @@ def finetuning_card(
     machine: str,
     parent: Path,
     test: Evaluation | None = None,
+    names_style: bool = False,
 ) -> Card:
     """The card of a model that was fine-tuned on `poems`, beginning as the checkpoint in the folder `parent`.
 
     `loss` is that on the validation poems; `test` are the figures on the test poems, if they were taken.
+    With `names_style`, old-style verse was asked for by name (`recipes.naming_the_style`).
     """
     losses: dict[str, Any] = {
         "unit": "nats per character",
@@ -78,6 +84,7 @@ def finetuning_card(
     facts: dict[str, Any] = {
         "kind": "instruction",
         "instruction": WRITE_A_POEM,
+        **({"old_style_instruction": WRITE_OLD_STYLE} if names_style else {}),
         "parent": {"name": parent.name, "sha256": sha256(parent / WEIGHTS)},
         **run_facts(checkpoint, trainer, poems, speeds, machine),
         "losses": losses,
@@ -98,7 +105,7 @@ def run_facts(
     return {
         "license": "mit",
         "language": "lzh",
-        "data": data_facts(poems, trainer.step / len(batches)),
+        "data": data_facts(poems, trainer.step / trainer.steps_per_epoch),
         "parameters": sum(p.numel() for p in model.parameters()),
         "shape": asdict(model.config),
         "settings": {
@@ -108,14 +115,28 @@ def run_facts(
             "seed": getattr(batches, "seed", None),
         },
         "steps": trainer.step,
-        "epochs": round(trainer.step / len(batches), 2),
+        "epochs": round(trainer.step / trainer.steps_per_epoch, 2),
         "tokens_seen": trainer.tokens_seen,
         "minutes": round(trainer.seconds / 60, 1),
         "tokens_per_second": round(median(speeds)) if speeds else None,
         "hardware": machine,
         "torch": str(torch.__version__),  # a class of its own, which YAML does not know
+        **({"best_step": trainer.best.step} if trainer.best else {}),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def counted_on(facts: dict[str, Any], parent: Path) -> dict[str, Any]:
+    """The facts of a run, added to those of the checkpoint it began as, which stand beside them as `parent`."""
+    before = read_card(parent)
+    data = facts["data"] | {d: before["data"][d] for d in ("tang", "song") if d in before["data"]}
+    for dynasty in facts["data"].keys() & before["data"].keys() & {"tang", "song"}:
+        times = facts["data"][dynasty]["times_read"] + before["data"][dynasty]["times_read"]
+        data[dynasty] = facts["data"][dynasty] | {"times_read": round(times, 2)}
+    shared = ("data", "settings", "steps", "tokens_seen", "minutes", "date", "note")
+    first = {"name": parent.name, "sha256": sha256(parent / WEIGHTS), **{k: before[k] for k in shared if k in before}}
+    sums = {k: round(facts[k] + before[k], 1) for k in ("steps", "tokens_seen", "minutes")}
+    return facts | sums | {"data": data, "parent": first}
 
 
 def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
@@ -163,6 +184,7 @@ def story_figures(facts: Mapping[str, Any]) -> dict[str, str]:
         "poems": " and ".join(f"{n['poems']:,} {name} poems ({n['times_read']:g} times over)" for name, n in read),
         "parameters": f"{facts['parameters'] / 1e6:.1f} million",
         "parent": facts["parent"]["name"] if "parent" in facts else "",
+        "instructions": TWO_INSTRUCTIONS if "old_style_instruction" in facts else ONE_INSTRUCTION,
     }
 
 
@@ -195,6 +217,11 @@ With the `transformers` library:
 
 """
 
+ONE_INSTRUCTION = "It knows a single instruction, and no other turn of conversation."
+TWO_INSTRUCTIONS = (
+    f"It knows two instructions: {WRITE_A_POEM}, for regulated verse, and\n{WRITE_OLD_STYLE}, for verse that keeps no "
+    "rules of tone. It knows no other turn of conversation."
+)
 FINETUNED_STORY = """\
 # A model that writes a classical Chinese poem on a title
 
@@ -205,7 +232,7 @@ the mark were learned. It has {parameters} parameters.
 **What it is for.** Give it a title in traditional characters, and it writes a poem and stops. It belongs to
 this course.
 
-**What it cannot do.** It knows a single instruction, and no other turn of conversation. Nobody taught it the
+**What it cannot do.** {instructions} Nobody taught it the
 rules of rhyme and tone; it keeps them as far as it picked them up. It has read nothing but classical verse,
 so a title from another world gets a poem that passes it by. What it writes may repeat lines of real poems.
 

@@ -256,11 +256,23 @@ def grow_embedding(model: PoetryModel, vocab_size: int) -> PoetryModel:
 
 
 def save_training_state(trainer: Trainer, path: Path) -> None:
-    """Write a trainer's state in one safetensors file: to the side first, then renamed."""
+    """Write a trainer's state in one safetensors file: to the side first, then renamed.
+
+    Of several processes all must call this, and the main one writes.
+
+    Raises:
+        CheckpointError: it could not be written; what was saved before is still there.
+    """
     tensors, numbers = trainer.state()
+    if not trainer.world.is_main:
+        return
     aside = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, aside, metadata={"state": json.dumps(numbers)})
-    os.replace(aside, path)
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, aside, metadata={"state": json.dumps(numbers)})
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: could not be written, what was saved before is untouched ({error})") from error
 
 
 def load_training_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

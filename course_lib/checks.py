@@ -20,8 +20,8 @@ from typing import Any, Literal
 import torch
 
 from course_lib.batches import IGNORE
+from course_lib.losses import next_tokens
 from course_lib.roles import END, INPUT, INSTRUCTION, RESPONSE, WRITE_A_POEM
-from course_lib.training import next_tokens
 
 State = Literal["not attempted", "wrong", "right", "raised"]
 COLOURS: dict[State, str] = {

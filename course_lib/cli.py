@@ -91,14 +91,20 @@ def announced(device: str | None, precision: Precision) -> tuple[torch.device, t
     return where, products
 
 
-def open_checkpoint(folder: Path | None, device: str | None) -> Checkpoint:
-    """The checkpoint asked for, else the learner's own, else the shipped one."""
+def choose_checkpoint(folder: Path | None) -> Path:
+    """The checkpoint folder asked for, else the learner's own, else the shipped one."""
     from course_lib import recipes
-    from course_lib.checkpoints import WEIGHTS, load_checkpoint
+    from course_lib.checkpoints import WEIGHTS
+
+    return folder or (recipes.OWN if (recipes.OWN / WEIGHTS).is_file() else recipes.FINETUNED)
+
+
+def open_checkpoint(folder: Path | None, device: str | None) -> Checkpoint:
+    """What is in that folder, on the device asked for."""
+    from course_lib.checkpoints import load_checkpoint
     from course_lib.device import choose_device
 
-    where = choose_device(device)
-    return load_checkpoint(folder or (recipes.OWN if (recipes.OWN / WEIGHTS).is_file() else recipes.FINETUNED), where)
+    return load_checkpoint(choose_checkpoint(folder), choose_device(device))
 
 
 def note(line: str) -> None:

@@ -12,7 +12,10 @@ import typer
 from course_lib.cli import Device, Optimizer, Precision, Refusal, chosen, option
 
 if TYPE_CHECKING:
-    from course_lib.poems import Dynasty
+    import torch
+
+    from course_lib.distributed import World
+    from course_lib.poems import Dynasty, Poem
 
 BatchSize = Annotated[int, option(min=1, help="Rows of a batch, each as long as the context.")]
 Seed = Annotated[int, option(help="Decides the initial weights and the order of the poems.")]
@@ -33,18 +36,42 @@ Base = Annotated[Path | None, option(metavar="DIR", help="Where to begin.", show
 TangTimes = Annotated[
     int, option(min=1, help="How many times to read each Tang poem while each Song poem is read once.")
 ]
+Accumulate = Annotated[int, option(min=1, help="Batches that make up one step.")]
+Shard = Annotated[bool, option("--shard", help="Under torchrun: each process keeps a part of the model (FSDP2).")]
+Dynasties = Annotated[str, option(help="What to read: tang, song or tang,song.")]
 StepsElseEpochs = Annotated[int | None, option(help="Batches to learn from.", show_default="as --epochs says")]
 
 
+def joined(device: str | None, precision: Precision, shard: bool) -> tuple[World, torch.device, torch.dtype]:
+    """The processes of this run, if torchrun started several, and what each computes on and in."""
+    from course_lib.distributed import join
+
+    where, products = chosen(device, precision)
+    world, where = join(where, shard)
+    return world, where, world.agreed(products)
+
+
+def named(dynasties: str) -> list[Poem]:
+    """The training poems of the dynasties in a list such as `tang,song`."""
+    from course_lib.poems import load_poems
+
+    each = cast("list[Dynasty]", dynasties.split(","))  # load_poems refuses any other name
+    return [poem for dynasty in each for poem in load_poems("train", dynasty)]
+
+
 def pretrain(
+    base: Annotated[
+        Path | None, option(metavar="DIR", help="Go on with this checkpoint: its weights, shape and vocabulary.")
+    ] = None,
     steps: Annotated[int, option(help="How many batches to learn from.")] = 9000,
     optimizer: OptimizerChoice = Optimizer.muon,
     learning_rate: Rate = 3e-3,
     batch_size: BatchSize = 16,
+    accumulate: Accumulate = 1,
     warmup_steps: Warmup = 150,
     decay_fraction: Decay = 0.4,
     seed: Seed = 0,
-    dynasties: Annotated[str, option(help="What to read: tang, song or tang,song.")] = "tang,song",
+    dynasties: Dynasties = "tang,song",
     tang_times: TangTimes = 3,
     poems: FirstPoems = None,
     hidden_size: Annotated[int, option(min=1, help="Channels of the model.")] = 256,
@@ -57,6 +84,7 @@ def pretrain(
     device: Device = None,
     precision: Products = Precision.auto,
     compile_: Compile = True,
+    shard: Shard = False,
 ) -> None:
     """Train a base model: poems end to end, as plain text.
 
@@ -64,21 +92,28 @@ def pretrain(
     nothing had happened. When the run is finished, it writes the checkpoint folder.
     """
     from course_lib import cards, recipes, runs
-    from course_lib.checkpoints import save_checkpoint
+    from course_lib.checkpoints import WEIGHTS, load_checkpoint, save_checkpoint, sha256
     from course_lib.evaluation import held_out_loss
     from course_lib.model import ModelConfig
     from course_lib.poems import load_poems
     from course_lib.training import TrainingSettings
 
     settings = TrainingSettings(
-        steps, learning_rate, warmup_steps, decay_fraction, optimizer.value, evaluate_every=evaluate_every
+        steps,
+        learning_rate,
+        warmup_steps,
+        decay_fraction,
+        optimizer.value,
+        evaluate_every=evaluate_every,
+        accumulate=accumulate,
     )
     runs.check_writable(out, run_folder)
-    where, products = chosen(device, precision)
+    world, where, products = joined(device, precision, shard)
     ModelConfig(1, hidden_size=hidden_size)  # refuses before anything long begins
-    named = cast("list[Dynasty]", dynasties.split(","))  # load_poems refuses any other name
-    read = [p for dynasty in named for p in load_poems("train", dynasty)][:poems]
-    tokenizer = runs.own_tokenizer(run_folder, read)
+    read = named(dynasties)[:poems]
+    start = load_checkpoint(base) if base else None
+    with world.main_first():
+        tokenizer = start.tokenizer if start else runs.own_tokenizer(run_folder, read)
     weighted = recipes.tang_weighted(read, tang_times)
     shape = ModelConfig(
         vocab_size=len(tokenizer),
@@ -93,11 +128,13 @@ def pretrain(
             tokenizer,
             weighted,
             shape=shape,
+            start=start.model if start else None,
             batch_size=batch_size,
             seed=seed,
             device=where,
             precision=products,
             compiled=compile_,
+            world=world,
         )
     except RuntimeError as error:  # this PyTorch has no Muon
         raise Refusal(str(error)) from error
@@ -108,19 +145,24 @@ def pretrain(
         "dynasties": dynasties,
         "tang_times": tang_times,
         "batch_size": batch_size,
+        "accumulate": accumulate,
         "seed": seed,
         "hidden_size": hidden_size,
         "layers": layers,
         "context": context,
+        **({"base": sha256(base / WEIGHTS)} if base else {}),
     }
-    machines = runs.take_up(run_folder, trainer, identity, machine)
+    with world.main_first():
+        machines = runs.take_up(run_folder, trainer, identity, machine)
     if not runs.finish_steps(trainer, run_folder, save_every, compile_):
         raise typer.Exit(130)
-    runs.round_as_saved(checkpoint)
+    checkpoint = runs.as_saved(checkpoint, trainer)
+    if not world.is_main:
+        return
     validation = load_poems("validation")
     loss = held_out_loss(checkpoint, validation)
     facts, story = cards.pretraining_card(
-        checkpoint, trainer, weighted, validation, loss, runs.speeds(run_folder), machines
+        checkpoint, trainer, weighted, validation, loss, runs.speeds(run_folder), machines, base
     )
     save_checkpoint(checkpoint, out, facts, story)
     print(f"validation loss {loss.whole:.4f} nats per character\nwritten: {out}")
@@ -133,9 +175,18 @@ def finetune(
     optimizer: OptimizerChoice = Optimizer.adamw,
     learning_rate: Rate = 1e-3,
     batch_size: BatchSize = 16,
+    accumulate: Accumulate = 1,
+    patience: Annotated[
+        int, option(min=0, help="Stop after so many looks at the validation poems without progress; 0: never.")
+    ] = 0,
     warmup_steps: Warmup = 50,
     decay_fraction: Decay = 0.4,
     seed: Seed = 0,
+    dynasties: Dynasties = "tang",
+    tang_times: TangTimes = 1,
+    name_style: Annotated[
+        bool, option("--name-style", help="Ask for old-style verse by name, so that a poem means regulated verse.")
+    ] = False,
     poems: FirstPoems = None,
     evaluate_every: EvaluateEvery = 200,
     run_folder: RunDir = Path("runs/finetune"),
@@ -144,14 +195,15 @@ def finetune(
     device: Device = None,
     precision: Products = Precision.auto,
     compile_: Compile = True,
+    shard: Shard = False,
 ) -> None:
     """Teach a base model to answer a title with a poem.
 
-    It is shown the Tang training poems. Killed or interrupted, the same command goes on where the run was
-    last saved. When the run is finished, it writes the checkpoint folder; figures on the validation and the
-    test poems are in its MODEL_CARD.md.
+    It is shown the Tang training poems, or what the options say. Killed or interrupted, the same command goes on
+    where the run was last saved. When the run is finished, it writes the checkpoint folder; figures on the
+    validation and the test poems are in its MODEL_CARD.md.
     """
-    from course_lib import cards, recipes, runs
+    from course_lib import cards, recipes, roles, runs
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, save_checkpoint, sha256
     from course_lib.evaluation import evaluate as figures
     from course_lib.evaluation import held_out_loss
@@ -167,43 +219,56 @@ def finetune(
         decay_fraction,
         optimizer.value,
         evaluate_every=evaluate_every,
+        accumulate=accumulate,
+        patience=patience,
     )
     runs.check_writable(out, run_folder)
-    where, products = chosen(device, precision)
+    world, where, products = joined(device, precision, shard)
     parent = base or recipes.BASE
-    read, validation = load_poems("train")[:poems], load_poems("validation")
+    read, validation = named(dynasties)[:poems], load_poems("validation")
+    read = recipes.tang_weighted(read, tang_times)
+    instruct = recipes.naming_the_style if name_style else roles.plainly
     try:
         checkpoint, trainer = recipes.finetuning(
             load_checkpoint(parent),
             settings,
             read,
             evaluation=validation,
+            instruct=instruct,
             batch_size=batch_size,
             seed=seed,
             device=where,
             precision=products,
             compiled=compile_,
+            world=world,
         )
     except RuntimeError as error:  # this PyTorch has no Muon
         raise Refusal(str(error)) from error
     if steps is None:  # how many steps an epoch has is known only now that the poems are packed
-        trainer.settings = replace(settings, steps=math.ceil(epochs * len(trainer.batches)))
+        trainer.settings = replace(settings, steps=math.ceil(epochs * trainer.steps_per_epoch))
     machine = cards.machine_line(trainer.device, trainer.precision, compile_)
     identity = {
         "kind": "instruction",
         "base": sha256(parent / WEIGHTS),
+        "dynasties": dynasties,
+        "tang_times": tang_times,
+        "name_style": name_style,
         "poems": len(read),
         "batch_size": batch_size,
+        "accumulate": accumulate,
         "seed": seed,
     }
-    machines = runs.take_up(run_folder, trainer, identity, machine)
+    with world.main_first():
+        machines = runs.take_up(run_folder, trainer, identity, machine)
     if not runs.finish_steps(trainer, run_folder, save_every, compile_):
         raise typer.Exit(130)
-    runs.round_as_saved(checkpoint)
-    loss = held_out_loss(checkpoint, validation)
-    test = figures(checkpoint, load_poems("test"))
+    checkpoint = runs.as_saved(checkpoint, trainer)
+    if not world.is_main:
+        return
+    loss = held_out_loss(checkpoint, validation, instruct=instruct)
+    test = figures(checkpoint, load_poems("test"), instruct=instruct)
     facts, story = cards.finetuning_card(
-        checkpoint, trainer, read, validation, loss, runs.speeds(run_folder), machines, parent, test
+        checkpoint, trainer, read, validation, loss, runs.speeds(run_folder), machines, parent, test, name_style
     )
     save_checkpoint(checkpoint, out, facts, story)
     print(f"{test.table()}\nwritten: {out}")

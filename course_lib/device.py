@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -38,24 +38,35 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def choose_precision(device: torch.device) -> torch.dtype:
-    """The type to multiply matrices in: bfloat16 where a product takes at most 2/3 of float32's time.
+    """The type to multiply matrices in: the first of these whose products take at most 2/3 of float32's time.
 
-    Weights, sums and losses stay float32. The probe takes some hundredths of a second; the two types take
-    turns and the best time of each counts, so that a busy moment does not decide.
+    bfloat16; on a GPU float16, for those that have no units for bfloat16; else float32. Weights, sums and losses
+    stay float32.
     """
-    types = (torch.bfloat16, torch.float32)
+    torch.set_float32_matmul_precision("high")  # on CUDA, float32 products may use TF32
+    few_bits = (torch.bfloat16,) if device.type == "cpu" else (torch.bfloat16, torch.float16)
+    times = product_times(device, (*few_bits, torch.float32))
+    return next((t for t in few_bits if times[t] < 2 / 3 * times[torch.float32]), torch.float32)
+
+
+def product_times(device: torch.device, types: Sequence[torch.dtype], size: int = 512) -> dict[torch.dtype, float]:
+    """Seconds that a product of two (size, size) matrices takes in each type; infinite where there is none.
+
+    The types take turns and the best time of each counts, so that a busy moment does not decide. All of it
+    takes some hundredths of a second.
+    """
     best = dict.fromkeys(types, math.inf)
-    try:
-        matrices = {dtype: torch.ones(512, 512, dtype=dtype, device=device) for dtype in types}
-        for turn in range(24):
-            for dtype, matrix in matrices.items():
+    for turn in range(24):
+        for dtype in types:
+            try:
+                matrix = torch.ones(size, size, dtype=dtype, device=device)
                 start = time.perf_counter()
                 (matrix @ matrix)[0, 0].item()  # .item() waits for a GPU to finish
-                if turn >= 4:  # the first turns are for waking up, the others to find a quiet moment
-                    best[dtype] = min(best[dtype], time.perf_counter() - start)
-    except RuntimeError:  # the device has no bfloat16 at all
-        return torch.float32
-    return torch.bfloat16 if best[torch.bfloat16] < 2 / 3 * best[torch.float32] else torch.float32
+            except RuntimeError:  # the device has no such type
+                continue
+            if turn >= 4:  # the first turns are for waking up, the others to find a quiet moment
+                best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return best
 
 
 def try_compile(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

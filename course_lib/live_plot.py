@@ -10,7 +10,6 @@ The figure is drawn on a canvas of its own, never by `pyplot`: no figure stays o
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from course_lib.training import Loss, StepReport
+from course_lib.losses import Loss
+from course_lib.training import StepReport
 
 BLUE, VERMILION = "#0072b2", "#d55e00"  # told apart by every kind of eye (Okabe & Ito 2008)
 POINTS = 250  # a curve of more points is a smear on the page, and a bigger picture
@@ -141,10 +141,7 @@ def read_log(path: Path) -> list[StepReport]:
     reports = []
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
         try:
-            fields = json.loads(line)
-            for name in ("loss", "evaluation"):
-                fields[name] = fields[name] and Loss(**fields[name])
-            reports.append(StepReport(**fields))
+            reports.append(StepReport.from_json(line))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}, line {number}: not the report of a step ({error})") from error
     return reports

@@ -21,12 +21,17 @@ from typing import Literal
 Split = Literal["train", "validation", "test"]
 Dynasty = Literal["tang", "song"]
 
-ASSETS = Path(os.environ.get("COURSE_LIB_ASSETS", Path(__file__).resolve().parent.parent / "assets"))
+PACKAGE = Path(__file__).resolve().parent
+# A package that was installed carries its assets within; in a clone they lie beside it.
+HOME = PACKAGE if (PACKAGE / "assets").is_dir() else PACKAGE.parent
+ASSETS = Path(os.environ.get("COURSE_LIB_ASSETS") or HOME / "assets")
 DEMO_TITLE = "春夜喜雨"
 
 ROW_END = re.compile(r"(?<=[。？！；])")
 LINE_END = re.compile(r"[，。？！；：]")
-NOT_HAN = re.compile(r"[^\u3400-\u9fff\U00020000-\U0003ffff]")
+HAN = r"\u3400-\u9fff\U00020000-\U0003ffff"
+NOT_HAN = re.compile(rf"[^{HAN}]")
+COUPLETS = {n: re.compile(rf"(?:[{HAN}]{{{n}}}，[{HAN}]{{{n}}}。\n?)+") for n in (5, 7)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,14 @@ def split_lines(text: str) -> tuple[str, ...]:
 def han(text: str) -> str:
     """The Chinese characters of `text` alone: what two printings of one poem have in common."""
     return NOT_HAN.sub("", text)
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether all lines have 5 characters, or all 7, in pairs, ，after the first and 。after the second.
+
+    A new row may begin after a couplet, nowhere else.
+    """
+    return any(couplets.fullmatch(text.strip()) for couplets in COUPLETS.values())
 
 
 def load_poems(split: Split, dynasty: Dynasty = "tang") -> list[Poem]:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from course_lib.batches import InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
+from course_lib.distributed import ALONE, World
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import ASSETS, Poem, load_poems
+from course_lib.prosody import scan
+from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE, Instruct, plainly
 from course_lib.tokenizer import CharacterTokenizer
 from course_lib.training import Trainer, TrainingSettings
 
@@ -36,21 +40,42 @@ def tang_weighted(poems: Sequence[Poem], times: int) -> list[Poem]:
     return tang * times + song if song else tang
 
 
+def naming_the_style(poem: Poem) -> str:
+    """The instruction that a poem answers, if "a poem" means regulated verse and the rest is asked for by name.
+
+    Regulated verse (近體詩) rhymes and has no fault of tone: about six poems in ten. What does not is old-style
+    verse (古體詩), or came down to us damaged.
+    """
+    heard = scan(poem.text)
+    return WRITE_A_POEM if heard.rhymes and heard.regulated else WRITE_OLD_STYLE
+
+
+def instruct_of(card: Mapping[str, Any]) -> Instruct:
+    """How the checkpoint with this card was asked for the poems it learned from."""
+    return naming_the_style if "old_style_instruction" in card else plainly
+
+
 def pretraining(
     settings: TrainingSettings,
     tokenizer: CharacterTokenizer,
     poems: Sequence[Poem],
     *,
     shape: ModelConfig | None = None,
+    start: PoetryModel | None = None,
     batch_size: int = 16,
     seed: int = 0,
     device: torch.device | None = None,
     precision: torch.dtype | None = None,
     compiled: bool = True,
+    world: World = ALONE,
 ) -> tuple[Checkpoint, Trainer]:
-    """A new model and the trainer that reads `poems` end to end; the validation poems are its evaluation."""
+    """A new model, or `start` to go on with, and the trainer that reads `poems` end to end.
+
+    The validation poems are its evaluation.
+    """
     torch.manual_seed(seed)
-    checkpoint = Checkpoint(PoetryModel(shape or ModelConfig(vocab_size=len(tokenizer))), tokenizer)
+    model = start or PoetryModel(shape or ModelConfig(vocab_size=len(tokenizer)))
+    checkpoint = Checkpoint(model, tokenizer)
     context = checkpoint.model.config.max_position_embeddings
     batches = PlainTextBatches(poems, tokenizer, context=context, batch_size=batch_size, seed=seed)
     held_out = PlainTextBatches(load_poems("validation"), tokenizer, context=context, batch_size=batch_size, seed=None)
@@ -63,6 +88,7 @@ def pretraining(
         device=device,
         precision=precision,
         compiled=compiled,
+        world=world,
     )
     return checkpoint, trainer
 
@@ -73,21 +99,26 @@ def finetuning(
     poems: Sequence[Poem],
     *,
     evaluation: Sequence[Poem] = (),
+    instruct: Instruct = plainly,
     batch_size: int = 16,
     seed: int = 0,
     device: torch.device | None = None,
     precision: torch.dtype | None = None,
     compiled: bool = False,
+    world: World = ALONE,
 ) -> tuple[Checkpoint, Trainer]:
     """A copy of `base` that knows the roles, and the trainer that teaches it to answer a title with a poem.
 
-    `batch_size` counts rows of the model's context, each with about three poems.
+    `batch_size` counts rows of the model's context, each with about three poems; `instruct` gives the instruction
+    that a poem answers.
     """
     checkpoint = base.with_roles()
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.config.max_position_embeddings
 
     def batches(of: Sequence[Poem], seed: int | None) -> InstructionBatches:
-        return InstructionBatches.from_poems(of, tokenizer, context=context, batch_size=batch_size, seed=seed)
+        return InstructionBatches.from_poems(
+            of, tokenizer, context=context, batch_size=batch_size, seed=seed, instruct=instruct
+        )
 
     trainer = Trainer(
         checkpoint.model,
@@ -98,6 +129,7 @@ def finetuning(
         device=device,
         precision=precision,
         compiled=compiled,
+        world=world,
     )
     return checkpoint, trainer
 

@@ -8,7 +8,7 @@ characters (`course_lib.tokenizer`), so a title that reads `<RES>` stays a title
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypedDict
 
 from course_lib.poems import Poem
@@ -17,6 +17,7 @@ INSTRUCTION, INPUT, RESPONSE = ROLE_MARKS = ("<INS>", "<INP>", "<RES>")
 END = "<EOS>"
 
 WRITE_A_POEM = "請用以下題目寫一首詩"  # "Please write a poem on the following title"
+WRITE_OLD_STYLE = "請用以下題目寫一首古體詩"  # verse that keeps no rules of tone, asked for by name
 
 Role = Literal["system", "user", "assistant"]
 Segment = tuple[str, str]
@@ -29,6 +30,15 @@ class Message(TypedDict):
 
     role: Role
     content: str
+
+
+Instruct = Callable[[Poem], str]
+"""What chooses the instruction that a poem is the answer to."""
+
+
+def plainly(poem: Poem) -> str:
+    """The one instruction of the course, whatever the poem."""
+    return WRITE_A_POEM
 
 
 def prompt_segments(title: str, instruction: str = WRITE_A_POEM) -> list[Segment]:

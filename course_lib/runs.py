@@ -2,7 +2,7 @@
 
 run.json             what the run was started with, so that it is never resumed as another; where it ran
 tokenizer.json       the vocabulary (pretraining)
-log.jsonl            one line a step            } course_lib.training.RunFolder
+log.jsonl            one line a step            } course_lib.run_folder.RunFolder
 state.safetensors    what a resumed run needs   }
 """
 
@@ -16,16 +16,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from course_lib.batches import plain_text
 from course_lib.checkpoints import Checkpoint, CheckpointError, load_training_state, write_json
 from course_lib.cli import note
 from course_lib.device import describe
+from course_lib.model import PoetryModel
 from course_lib.poems import Poem
+from course_lib.run_folder import RunFolder
 from course_lib.tokenizer import CharacterTokenizer
-from course_lib.training import RunFolder, StepReport, Trainer, TrainingSettings
+from course_lib.training import StepReport, Trainer, TrainingSettings
 
 RECORD, VOCABULARY, LOG, STATE = "run.json", "tokenizer.json", "log.jsonl", "state.safetensors"
 PLAIN_EVERY = 50  # steps between two lines where there is no terminal to draw a bar on
@@ -154,24 +155,34 @@ def speeds(folder: Path) -> list[float]:
 
 def finish_steps(trainer: Trainer, folder: Path, save_every: float, compiled: bool) -> bool:
     """Take all the steps that are left; False if Ctrl-C cut them short, the run saved and the user told."""
-    note(describe(trainer.device, trainer.precision, compiled))
-    steps = trainer.settings.steps
+    steps, reports = trainer.settings.steps, RunFolder(folder, save_every).run(trainer)
+    if not trainer.world.is_main:
+        return all(True for _ in reports)
+    processes = f", {trainer.world.size} processes" if trainer.world.size > 1 else ""
+    note(describe(trainer.device, trainer.precision, compiled) + processes)
     if taken := steps_taken(folder):
         note(f"{folder} has taken {taken:,} of {steps:,} steps")
     try:
-        for _ in told(RunFolder(folder, save_every).run(trainer), steps):
+        for _ in told(reports, steps):
             pass
     except KeyboardInterrupt:
         note(f"interrupted after step {trainer.step:,} of {steps:,}; {folder} has it: the same command goes on")
         return False
+    if trainer.best:
+        ended = f"stopped after step {trainer.step:,}: " if trainer.stopped_early else ""
+        loss, step = trainer.best.loss.response, trainer.best.step
+        note(f"{ended}the validation loss was lowest, {loss:.3f}, after step {step:,}; those weights are kept")
     return True
 
 
-def round_as_saved(checkpoint: Checkpoint) -> None:
-    """Round the weights to the 16 bits of the file, so that the card's figures are the file's."""
-    with torch.no_grad():
-        for parameter in checkpoint.model.parameters():  # not the rotary angles, which are in no file
-            parameter.copy_(parameter.half())
+def as_saved(checkpoint: Checkpoint, trainer: Trainer) -> Checkpoint:
+    """The checkpoint, its weights whole and rounded to the file's 16 bits: the card's figures are the file's.
+
+    Of several processes all must call this.
+    """
+    model = PoetryModel(checkpoint.model.config)
+    model.load_state_dict({name: tensor.half().float() for name, tensor in trainer.weights().items()})
+    return Checkpoint(model.to(trainer.device), checkpoint.tokenizer)
 
 
 def told(reports: Iterable[StepReport], steps: int) -> Iterator[StepReport]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from course_lib.batches import IGNORE, Batch, Batches
+from course_lib.batches import Batch, Batches
 from course_lib.device import choose_precision, try_compile
+from course_lib.distributed import ALONE, World, gathered, parted
+from course_lib.losses import Loss, count_targets, loss_sums, mean_losses, sums_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,8 @@ class TrainingSettings:
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
     evaluate_every: int = 0  # steps; 0 for never
+    accumulate: int = 1
+    patience: int = 0  # evaluations; 0 for no end to it
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -52,6 +52,10 @@ class TrainingSettings:
             raise ValueError(f"decay_fraction is {self.decay_fraction}, must lie in 0 … 1")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"optimizer is {self.optimizer!r}, must be 'muon' or 'adamw'")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate is {self.accumulate}, must be at least 1")
+        if self.patience and not self.evaluate_every:
+            raise ValueError(f"patience is {self.patience}, but evaluate_every is 0: nothing would be noticed")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the step after `step` steps were taken."""
@@ -60,86 +64,64 @@ class TrainingSettings:
         return self.learning_rate * min(warmup, decay)
 
 
-class Loss(NamedTuple):
-    """Mean losses, nats per token: over the tokens that are learned, and over the whole sequence."""
-
-    response: float
-    whole: float
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepReport:
-    """What one step did. `loss` is that of its batch before the step; `evaluation` is there when it was due."""
+    """What one step did. `loss` is that of its batch before the step; `evaluation` is there when it was due.
+
+    `figures` are the two losses and the gradient's norm. They may still be on their way from the device: reading
+    `loss` or `grad_norm` waits for them.
+    """
 
     step: int
     epoch: int
-    loss: Loss
+    figures: Tensor | Sequence[float]
     learning_rate: float
-    grad_norm: float
     tokens_seen: int
     tokens_per_second: float
     seconds: float
     evaluation: Loss | None = None
 
+    @cached_property
+    def _read(self) -> Sequence[float]:
+        return self.figures.tolist() if isinstance(self.figures, Tensor) else self.figures
+
+    @property
+    def loss(self) -> Loss:
+        """The loss on the response and over the whole sequence, in nats per token."""
+        return Loss(*self._read[:2])
+
+    @property
+    def grad_norm(self) -> float:
+        """The length of the gradient, before it was clipped."""
+        return self._read[2]
+
     def as_json(self) -> str:
         """One line for a JSON-lines log."""
-        named = {k: v._asdict() if isinstance(v, Loss) else v for k, v in asdict(self).items()}
-        return json.dumps(named)
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("figures", "evaluation")}
+        evaluation = self.evaluation and self.evaluation._asdict()
+        return json.dumps(row | {"loss": self.loss._asdict(), "grad_norm": self.grad_norm, "evaluation": evaluation})
 
+    @classmethod
+    def from_json(cls, line: str) -> StepReport:
+        """What `as_json` wrote.
 
-# --- the loss -------------------------------------------------------------------------------------
-
-
-def next_tokens(ids: Tensor) -> Tensor:
-    """Move (B, T) one place to the left: at t stands what must be predicted there; IGNORE at the end."""
-    return F.pad(ids, (0, 1), value=IGNORE)[:, 1:]
-
-
-def token_losses(model: nn.Module, batch: Batch, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Cross entropy in nats and its targets, both (B, T): at t that of the token at t + 1.
-
-    Where there is nothing to predict (padding, the first token of an example) the target is IGNORE and the
-    loss 0.
-    """
-    nothing = batch.input_ids == pad_id
-    if batch.position_ids is not None:
-        nothing |= batch.position_ids == 0
-    targets = next_tokens(batch.input_ids.masked_fill(nothing, IGNORE))
-    logits = model(batch.input_ids, batch.position_ids).float()
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
-    return losses.view_as(targets), targets
-
-
-def loss_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
-    """(4,) sums over a batch: loss of the learned tokens, how many they are, loss of all tokens, how many."""
-    losses, targets = token_losses(model, batch, pad_id)
-    learned = (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
-    return torch.stack(((losses * learned).sum(), learned.sum(), losses.sum(), (targets != IGNORE).sum()))
-
-
-def sums_on(
-    device: torch.device,
-    precision: torch.dtype,
-    model: nn.Module,
-    batch: Batch,
-    pad_id: int,
-    loss_sums: Callable[[nn.Module, Batch, int], Tensor] = loss_sums,
-) -> Tensor:
-    """`loss_sums` (or its compiled twin) on a device, with matrix products in this precision."""
-    batch = Batch._make(None if part is None else part.to(device, non_blocking=True) for part in batch)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        return loss_sums(model, batch, pad_id)
-
-
-def mean_losses(sums: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> Loss:
-    """The mean losses over all batches, each token counted once; `sums` gives the four sums of a batch."""
-    with torch.no_grad():
-        total = torch.stack([sums(batch) for batch in batches]).sum(0)
-    learned, learned_count, whole, whole_count = total.tolist()
-    return Loss(learned / learned_count, whole / whole_count)
+        Raises:
+            ValueError, TypeError, KeyError: the line is something else.
+        """
+        row = json.loads(line)
+        loss, evaluation = Loss(**row.pop("loss")), row.pop("evaluation")
+        return cls(figures=(*loss, row.pop("grad_norm")), evaluation=evaluation and Loss(**evaluation), **row)
 
 
 # --- the loop -------------------------------------------------------------------------------------
+
+
+class Best(NamedTuple):
+    """The lowest evaluation loss so far, and the weights that had it."""
+
+    step: int
+    loss: Loss
+    weights: dict[str, Tensor]
 
 
 class Trainer:
@@ -160,63 +142,118 @@ class Trainer:
         device: torch.device | None = None,
         precision: torch.dtype | None = None,
         compiled: bool = False,
+        world: World = ALONE,
     ) -> None:
-        self.device = device or torch.device("cpu")
-        self.model = model.to(self.device)
-        self.batches, self.evaluation, self.settings, self.pad_id = batches, evaluation, settings, pad_id
-        self.precision = precision or choose_precision(self.device)
-        self.optimizers = make_optimizers(model, settings)
-        self.step = self.tokens_seen = 0
-        self.seconds = 0.0
-        self._loss_sums = try_compile(loss_sums) if compiled else loss_sums
-
-    def __iter__(self) -> Iterator[StepReport]:
-        """Steps up to `settings.steps`.
+        """`world` is what `course_lib.distributed.join` gave, if several processes share the run.
 
         Raises:
-            FloatingPointError: a loss is not a number; the weights are those before that step.
+            ValueError: settings and world do not go together.
         """
-        while self.step < self.settings.steps:
-            epoch, start = divmod(self.step, len(self.batches))
-            for batch in self.batches.epoch(epoch, start):
-                yield self._take_step(epoch, batch)
-                if self.step == self.settings.steps:
+        self.device = device or torch.device("cpu")
+        self.precision = precision or choose_precision(self.device)
+        if world.sharded and settings.optimizer == "muon":
+            raise ValueError("muon works on whole matrices: a sharded run needs the optimizer adamw")
+        if world.sharded and self.precision == torch.float16:
+            raise ValueError("a sharded run has no loss scaling: choose bf16 or float32")
+        self.model, self.world = model.to(self.device), world
+        self.batches, self.evaluation, self.settings, self.pad_id = batches, evaluation, settings, pad_id
+        self._called = world.spread(self.model)
+        self.optimizers = make_optimizers(self.model, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.step = self.tokens_seen = 0
+        self.seconds = 0.0
+        self.best: Best | None = None
+        self.stopped_early = False
+        self._unchecked: StepReport | None = None
+        self._loss_sums = try_compile(loss_sums) if compiled else loss_sums
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps it takes to read everything once."""
+        return -(-len(self.batches) // self.settings.accumulate)
+
+    def __iter__(self) -> Iterator[StepReport]:
+        """Steps up to `settings.steps`, or until `settings.patience` is at its end.
+
+        Raises:
+            FloatingPointError: a loss is not a number. On a CPU the weights are those before that step; another
+                device is not waited for, and the step may have been taken.
+            ValueError: a step has no token to learn.
+        """
+        accumulate = self.settings.accumulate
+        while self.step < self.settings.steps and not self.stopped_early:
+            epoch, step = divmod(self.step, self.steps_per_epoch)
+            batches = self.batches.epoch(epoch, step * accumulate)
+            while together := list(islice(batches, accumulate)):
+                yield self._take_step(epoch, together)
+                if self.step == self.settings.steps or self.stopped_early:
                     return
 
-    def _take_step(self, epoch: int, batch: Batch) -> StepReport:
+    def _take_step(self, epoch: int, batches: Sequence[Batch]) -> StepReport:
         began = time.perf_counter()
         learning_rate = self.settings.learning_rate_at(self.step)
+        losses, tokens = self._add_gradients(batches)
+        if self.device.type == "cpu":
+            self._check(losses[0].item(), self.step, epoch)
+        grad_norm = self._descend(learning_rate)
+        if self._unchecked:  # by now the device has long been done with that one
+            self._check(self._unchecked.loss.response, self._unchecked.step - 1, self._unchecked.epoch)
+        self.step += 1
+        self.tokens_seen += tokens
+        took = time.perf_counter() - began
+        self.seconds += took
+        report = StepReport(
+            step=self.step,
+            epoch=epoch,
+            figures=torch.stack((*losses, gathered(grad_norm))),
+            learning_rate=learning_rate,
+            tokens_seen=self.tokens_seen,
+            tokens_per_second=tokens / took,
+            seconds=self.seconds,
+            evaluation=self._evaluation_if_due(),
+        )
+        self._unchecked = None if self.device.type == "cpu" else report
+        return report
+
+    def _add_gradients(self, batches: Sequence[Batch]) -> tuple[tuple[Tensor, Tensor], int]:
+        """Both mean losses over all these batches, and their gradients; how many tokens were predicted."""
         self.model.train()
-        learned, learned_count, whole, whole_count = self._sums(batch)
-        if not learned_count:
+        learned, whole = count_targets(batches, self.pad_id)
+        if not learned:
             raise ValueError(f"step {self.step}: no token of this batch is to be learned; its mean loss is undefined")
-        loss = learned / learned_count
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss of step {self.step} is {loss.item()}: try a lower learning rate")
-        loss.backward()
+        sums = torch.zeros(4, device=self.device)
+        for batch in batches:
+            with self.world.backward_of(self._called, last=batch is batches[-1]):
+                of_batch = self._sums(self.world.share(batch))
+                mean = of_batch[0] / learned * self.world.size  # of which the processes take the mean
+                self.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
+            sums += of_batch.detach()
+        sums = self.world.total(sums)
+        return (sums[0] / learned, sums[2] / whole), whole
+
+    def _descend(self, learning_rate: float) -> Tensor:
+        """Move the weights against the gradients; how long the gradient was before it was clipped."""
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            optimizer.step()
+            self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.tokens_seen += int(whole_count)
-        took = time.perf_counter() - began
-        self.seconds += took
-        due = self.settings.evaluate_every and (
-            self.step % self.settings.evaluate_every == 0 or self.step == self.settings.steps
-        )
-        return StepReport(
-            step=self.step,
-            epoch=epoch,
-            loss=Loss(loss.item(), (whole / whole_count).item()),
-            learning_rate=learning_rate,
-            grad_norm=grad_norm.item(),
-            tokens_seen=self.tokens_seen,
-            tokens_per_second=int(whole_count) / took,
-            seconds=self.seconds,
-            evaluation=self.evaluate() if due else None,
+        self.scaler.update()
+        return grad_norm
+
+    def _check(self, loss: float, step: int, epoch: int) -> None:
+        """Refuse to go on from a loss that is no number."""
+        if math.isfinite(loss):
+            return
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        at = step % self.steps_per_epoch * self.settings.accumulate
+        raise FloatingPointError(
+            f"the loss of step {step} is {loss}: try a lower learning rate. "
+            f"Its data are `next(batches.epoch({epoch}, {at}))`"
         )
 
     def evaluate(self) -> Loss | None:
@@ -224,20 +261,41 @@ class Trainer:
         if self.evaluation is None:
             return None
         self.model.eval()
-        return mean_losses(self._sums, self.evaluation.epoch(0))
+        return mean_losses(
+            lambda batch: self.world.total(self._sums(self.world.share(batch))), self.evaluation.epoch(0)
+        )
+
+    def _evaluation_if_due(self) -> Loss | None:
+        """The evaluation, if this step has one; with `patience`, what follows from it."""
+        every, patience, last = self.settings.evaluate_every, self.settings.patience, self.step == self.settings.steps
+        if not every or (self.step % every and not last):
+            return None
+        loss = self.evaluate()
+        if loss and patience:
+            if self.best is None or loss.response < self.best.loss.response:
+                self.best = Best(self.step, loss, {name: t.clone() for name, t in self.weights().items()})
+            self.stopped_early = self.step - self.best.step >= patience * every
+            if self.stopped_early or last:
+                self._load_weights(self.best.weights)
+        return loss
 
     def _sums(self, batch: Batch) -> Tensor:
-        return sums_on(self.device, self.precision, self.model, batch, self.pad_id, self._loss_sums)
+        return sums_on(self.device, self.precision, self._called, batch, self.pad_id, self._loss_sums)
 
-    # what a resumed run needs: `course_lib.checkpoints` writes it to disk
+    # what a resumed run needs: `course_lib.run_folder` writes it to disk
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors by name, and the few numbers beside them."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        """Tensors by name, and the few numbers beside them. All processes must ask together."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.weights().items()}
         for n, optimizer in enumerate(self.optimizers):
             for i, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{n}.{i}.{key}": torch.as_tensor(v) for key, v in values.items()}
-        return tensors, {"step": self.step, "tokens_seen": self.tokens_seen, "seconds": self.seconds}
+                tensors |= {f"optimizer.{n}.{i}.{key}": gathered(torch.as_tensor(v)) for key, v in values.items()}
+        numbers: dict[str, Any] = {"step": self.step, "tokens_seen": self.tokens_seen, "seconds": self.seconds}
+        numbers |= {"stopped_early": self.stopped_early, "scaler": self.scaler.state_dict()}
+        if self.best:
+            tensors |= {f"best.{name}": tensor for name, tensor in self.best.weights.items()}
+            numbers |= {"best_step": self.best.step, "best_loss": self.best.loss._asdict()}
+        return tensors | {"rng": torch.get_rng_state()}, numbers
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Take over what `state` gave.
@@ -245,16 +303,33 @@ class Trainer:
         Raises:
             RuntimeError: the weights are those of another model.
         """
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        self.model.load_state_dict(weights)
+        self._load_weights(below("model.", tensors))
         for n, optimizer in enumerate(self.optimizers):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                if name.startswith(f"optimizer.{n}."):
-                    _, _, i, key = name.split(".")
-                    state.setdefault(int(i), {})[key] = tensor
+            for name, tensor in below(f"optimizer.{n}.", tensors).items():
+                i, key = name.split(".")
+                state.setdefault(int(i), {})[key] = parted(tensor, like=parameters[int(i)])
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.step, self.tokens_seen, self.seconds = (numbers[k] for k in ("step", "tokens_seen", "seconds"))
+        self.stopped_early = numbers["stopped_early"]
+        self.scaler.load_state_dict(numbers["scaler"])
+        if "best_step" in numbers:
+            self.best = Best(numbers["best_step"], Loss(**numbers["best_loss"]), below("best.", tensors))
+        torch.set_rng_state(tensors["rng"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's weights, whole. All processes must ask together."""
+        return {name: gathered(tensor) for name, tensor in self.model.state_dict().items()}
+
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        now = self.model.state_dict()
+        self.model.load_state_dict({n: parted(t, like=now[n]) if n in now else t for n, t in weights.items()})
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
@@ -281,71 +356,3 @@ def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.
         raise RuntimeError(f"torch.optim.Muon needs PyTorch 2.9, this is {torch.__version__}: choose 'adamw'")
     muon = torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
     return [muon, adamw(embedding)]
-
-
-# --- a run on disk --------------------------------------------------------------------------------
-
-
-@contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Let Ctrl-C, or a notebook's stop button, wait until the block is done; the second does not wait."""
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is None or threading.current_thread() is not threading.main_thread():
-        yield  # signals belong to somebody else
-        return
-    pressed = False
-
-    def note(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if pressed:
-        signal.raise_signal(signal.SIGINT)
-
-
-@dataclass
-class RunFolder:
-    """Where a run keeps its log and the state it resumes from.
-
-    `log.jsonl` has one line a step. `state.safetensors` is written beside the old one and renamed, so that
-    a kill at any moment leaves a whole file.
-    """
-
-    path: Path
-    save_every: float = 120.0  # seconds
-    _saved_at: float = field(default_factory=time.monotonic, init=False)
-
-    def run(self, trainer: Trainer) -> Iterator[StepReport]:
-        """Iterate over `trainer`, resumed from what the folder holds; log, and save now and then and at the end."""
-        from course_lib.checkpoints import load_training_state, save_training_state
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        state, log = self.path / "state.safetensors", self.path / "log.jsonl"
-        if state.is_file() and not trainer.step:
-            trainer.load_state(*load_training_state(state))
-        lines = log.read_text().splitlines()[: trainer.step] if log.is_file() else []
-        aside = log.with_suffix(".part")
-        aside.write_text("".join(line + "\n" for line in lines))
-        os.replace(aside, log)
-        self._saved_at = time.monotonic()
-        steps = iter(trainer)
-        try:
-            with log.open("a") as file:
-                while True:
-                    with interrupts_deferred():  # save no half step, and none that is not in the log
-                        report = next(steps, None)
-                        if report is None:
-                            return
-                        print(report.as_json(), file=file, flush=True)
-                        if time.monotonic() - self._saved_at > self.save_every:
-                            save_training_state(trainer, state)
-                            self._saved_at = time.monotonic()
-                    yield report
-        finally:
-            save_training_state(trainer, state)

@@ -1,12 +1,18 @@
 """What holds for every test: nothing is fetched, and a slow machine is no failure."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from tiny import TINY, synthetic
 
+from course_lib import poems as poem_files
+from course_lib import recipes
+from course_lib.__main__ import main
 from course_lib.batches import plain_text
 from course_lib.checkpoints import Checkpoint
 from course_lib.model import ModelConfig, PoetryModel
@@ -69,3 +75,34 @@ def shipped_tokenizer(repository: Path) -> CharacterTokenizer:
     loaded = CharacterTokenizer.load(repository / "assets/checkpoints/base/tokenizer.json")
     loaded.add_role_tokens()
     return loaded
+
+
+# --- runs small enough for a test ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder to work in, with small poem files of its own, and one thread for the same sums anywhere."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(poem_files.ASSETS / "rhymes", home / "assets/rhymes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poem_files, "ASSETS", home / "assets")
+        patch.setenv("COURSE_LIB_ASSETS", str(home / "assets"))
+        patch.setenv("COURSE_LIB_CACHE", str(home / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr(recipes, "BASE", home / "assets/checkpoints/base")
+        patch.setattr(recipes, "FINETUNED", home / "assets/checkpoints/finetuned")
+        for first, (split, count) in enumerate({"train": 60, "validation": 12, "test": 205}.items()):
+            poem_files.save_poems(synthetic(count, first), poem_files.poem_file(split))  # type: ignore[arg-type]
+        patch.chdir(home)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield home
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def base(home: Path) -> Path:
+    """A base checkpoint, pretrained without interruption; its run is in runs/whole."""
+    assert main(["pretrain", *TINY, "--run-folder", "runs/whole", "--out", str(recipes.BASE)]) == 0
+    return recipes.BASE

@@ -14,7 +14,8 @@ from matplotlib.text import Text
 
 from course_lib import live_plot
 from course_lib.live_plot import LivePlot, loss_figure, png, read_log, thinned
-from course_lib.training import Loss, StepReport
+from course_lib.losses import Loss
+from course_lib.training import StepReport
 
 
 def report(step: int, *, evaluated: bool = False, offset: float = 0.0) -> StepReport:
@@ -22,9 +23,8 @@ def report(step: int, *, evaluated: bool = False, offset: float = 0.0) -> StepRe
     return StepReport(
         step=step,
         epoch=0,
-        loss=loss,
+        figures=(*loss, 1.0),
         learning_rate=1e-3,
-        grad_norm=1.0,
         tokens_seen=1000 * step,
         tokens_per_second=3000.0,
         seconds=0.3 * step,

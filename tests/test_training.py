@@ -2,16 +2,23 @@
 
 import json
 import math
+import shutil
+import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
 from course_lib.batches import IGNORE, Batch, InstructionBatches, PlainTextBatches
+from course_lib.checkpoints import CheckpointError, load_training_state
 from course_lib.generation import GenerationSettings, write_many
-from course_lib.training import RunFolder, Trainer, TrainingSettings, loss_sums, next_tokens, token_losses
+from course_lib.losses import Loss, loss_sums, next_tokens, targets_of, token_losses
+from course_lib.run_folder import RunFolder
+from course_lib.training import Trainer, TrainingSettings
 
 PAD = 0
 
@@ -35,23 +42,28 @@ def batch_of(ids, labels=None, positions=None) -> Batch:
     return Batch(row(ids), row(ids if labels is None else labels), row(positions))
 
 
+def losses_of(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    targets, _ = targets_of(batch, PAD)
+    return token_losses(Oracle(), batch, targets), targets
+
+
 # --- the loss -------------------------------------------------------------------------------------
 
 
 def test_the_token_at_t_is_predicted_at_t_minus_one():
-    losses, targets = token_losses(Oracle(), batch_of([1, 2, 3, 4]), PAD)
+    losses, targets = losses_of(batch_of([1, 2, 3, 4]))
     assert targets.tolist() == [[2, 3, 4, IGNORE]]
     assert losses.max() < 1e-6
 
 
 def test_a_wrong_prediction_costs_what_it_should():
-    losses, _ = token_losses(Oracle(), batch_of([1, 2, 5, 6]), PAD)
+    losses, _ = losses_of(batch_of([1, 2, 5, 6]))
     assert losses[0].tolist() == pytest.approx([0, 30, 0, 0], abs=1e-4)
 
 
 def test_padding_and_the_first_token_of_a_packed_example_are_not_predicted():
     packed = batch_of([7, 8, 3, 4, 5, PAD, PAD], positions=[0, 1, 0, 1, 2, 0, 0])
-    losses, targets = token_losses(Oracle(), packed, PAD)
+    losses, targets = losses_of(packed)
     assert targets.tolist() == [[8, IGNORE, 4, 5, IGNORE, IGNORE, IGNORE]]
     assert losses.sum() < 1e-6
 
@@ -102,6 +114,8 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero():
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"decay_fraction": 2.0}, "decay_fraction is 2.0"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"patience": 2}, "patience is 2, but evaluate_every is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong, sentence):
@@ -247,3 +261,159 @@ def test_pretraining_uses_the_same_loop(checkpoint, poems):
     reports = list(Trainer(checkpoint.model, batches, settings, pad_id=pad_id, precision=torch.float32))
     assert reports[-1].loss.whole < reports[0].loss.whole - 1
     assert all(r.loss.whole == pytest.approx(r.loss.response) for r in reports)
+
+
+# --- one step of many batches ---------------------------------------------------------------------
+
+
+def gradients(trainer, batches):
+    """The gradients of a step over these batches, by name."""
+    losses, _ = trainer._add_gradients(list(batches))
+    found = {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
+    trainer.model.zero_grad(set_to_none=True)
+    return losses, found
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch(new_trainer, poems, checkpoint):
+    """Four batches of unequal numbers of tokens, against the same rows as one."""
+    trainer = new_trainer()
+    data = InstructionBatches.from_poems(poems * 3, checkpoint.tokenizer, context=64, batch_size=1, seed=None)
+    parts = list(data.epoch(0))[-4:]
+    assert len({int((part.labels != IGNORE).sum()) for part in parts}) > 1
+    whole = Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    losses, of_parts = gradients(trainer, parts)
+    loss, of_whole = gradients(trainer, [whole])
+    assert torch.allclose(torch.stack(losses), torch.stack(loss), atol=1e-6)
+    for name, gradient in of_whole.items():
+        torch.testing.assert_close(of_parts[name], gradient, atol=1e-6, rtol=0)
+
+
+def test_a_step_takes_as_many_batches_as_it_is_told(new_trainer):
+    trainer = new_trainer(accumulate=3)
+    reports = list(trainer)
+    in_epoch = -(-len(trainer.batches) // 3)
+    assert len(trainer.batches) % 3  # the last step of an epoch takes what is left
+    assert trainer.steps_per_epoch == in_epoch
+    assert [r.epoch for r in reports] == [n // in_epoch for n in range(12)]
+    per_epoch = sum(len(e.input_ids) - 1 for e in trainer.batches.examples)
+    assert reports[in_epoch - 1].tokens_seen == per_epoch
+
+
+# --- when to stop ---------------------------------------------------------------------------------
+
+
+def judged(trainer, losses):
+    """A trainer that finds these losses, one after the other, when it evaluates."""
+    found = iter(losses)
+    trainer.evaluate = lambda: Loss(next(found), 9.0)
+    return trainer
+
+
+def test_without_progress_the_run_stops_and_the_best_weights_are_kept(new_trainer):
+    trainer = judged(new_trainer(steps=20, evaluate_every=2, patience=3), [3.0, 2.0, 2.5, 2.1, 2.2, 1.0])
+    kept = {}
+    for report in trainer:
+        if report.step == 4:
+            kept = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    assert report.step == 10  # three evaluations after the fourth step's, which was the best
+    assert trainer.stopped_early
+    assert trainer.best.step == 4
+    assert all(torch.equal(kept[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_a_run_that_came_to_its_end_keeps_the_best_weights_too(new_trainer):
+    trainer = judged(new_trainer(steps=6, evaluate_every=2, patience=3), [3.0, 2.0, 2.5])
+    *_, last = trainer
+    assert (last.step, trainer.stopped_early, trainer.best.step) == (6, False, 4)
+
+
+def test_patience_survives_on_disk(new_trainer, tmp_path):
+    losses = [3.0, 2.0, 2.5, 2.1, 2.2, 1.0]
+    for report in RunFolder(tmp_path).run(judged(new_trainer(steps=20, evaluate_every=2, patience=3), losses)):
+        if report.step == 7:
+            break
+    trainer = judged(new_trainer(steps=20, evaluate_every=2, patience=3), losses[3:])
+    *_, last = RunFolder(tmp_path).run(trainer)
+    assert (last.step, trainer.best.step) == (10, 4)
+    again = new_trainer(steps=20, evaluate_every=2, patience=3)
+    assert list(RunFolder(tmp_path).run(again)) == []  # it knows that it had stopped
+    assert all(torch.equal(again.best.weights[n], t) for n, t in again.model.state_dict().items())
+
+
+# --- precision and compiling ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_learn_as_thirty_two_do(new_trainer, precision):
+    exact, rough = new_trainer(), new_trainer()
+    rough = Trainer(rough.model, rough.batches, rough.settings, pad_id=PAD, precision=precision)
+    rough_losses = [r.loss.response for r in rough]
+    exact_losses = [r.loss.response for r in new_trainer()]
+    assert rough_losses == pytest.approx(exact_losses, abs=0.1)
+    assert rough_losses != exact_losses
+    assert rough.scaler.is_enabled() == (precision == torch.float16)
+    assert exact.scaler.is_enabled() is False
+
+
+def test_a_float16_gradient_that_overflows_is_left_out_and_the_scale_lowered(new_trainer):
+    trainer = new_trainer(steps=40)
+    trainer = Trainer(trainer.model, trainer.batches, trainer.settings, pad_id=PAD, precision=torch.float16)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    report = next(iter(trainer))
+    assert not math.isfinite(report.grad_norm)
+    assert math.isfinite(report.loss.response)
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+    assert trainer.scaler.get_scale() < 2.0**30
+    *_, last = trainer
+    assert math.isfinite(last.grad_norm)
+
+
+def test_the_model_is_compiled_twice_and_no_more(new_trainer, monkeypatch):
+    """Once to learn and once to judge: every batch has the same shape, the last of an epoch too."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    torch._dynamo.reset()
+    made = new_trainer()
+    trainer = Trainer(made.model, made.batches, made.settings, pad_id=PAD, evaluation=made.batches, compiled=True)
+    reports = list(trainer)
+    assert {r.epoch for r in reports} > {0, 1}
+    assert sum(r.evaluation is not None for r in reports) == 3
+    assert counter.frame_count == 2
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_broken_step_names_its_data_and_leaves_the_saved_state_alone(new_trainer, tmp_path):
+    trainer = new_trainer(accumulate=2)
+    trainer.settings = replace(trainer.settings, steps=trainer.steps_per_epoch + 2)
+    folder = RunFolder(tmp_path, save_every=0)
+    broken = trainer.steps_per_epoch + 1
+    runs = folder.run(trainer)
+    assert next(report.step for report in runs if report.step == broken)
+    saved = (tmp_path / "state.safetensors").read_bytes()
+    trainer.model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(FloatingPointError, match=rf"step {broken} is nan.*next\(batches.epoch\(1, 2\)\)"):
+        next(runs)
+    assert (tmp_path / "state.safetensors").read_bytes() == saved
+    assert torch.isfinite(load_training_state(tmp_path / "state.safetensors")[0]["model.model.norm.weight"]).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limit to the size of files")
+def test_a_full_disk_is_told_and_what_was_saved_is_untouched(new_trainer, tmp_path):
+    import resource
+
+    runs = RunFolder(tmp_path, save_every=0).run(new_trainer())
+    next(runs)
+    saved = (tmp_path / "state.safetensors").read_bytes()
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(saved) // 2, allowed[1]))
+    try:
+        with pytest.raises(CheckpointError, match="could not be written, what was saved before is untouched"):
+            list(runs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert (tmp_path / "state.safetensors").read_bytes() == saved
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
