@@ -1,106 +1,74 @@
-"""Prompt in, characters out, one at a time."""
+"""Prompt in, characters out, one at a time.
+
+A poem is, by definition, what the plain model of `course_lib.model` writes when it reads everything anew for each
+character. It is written much faster, by `course_lib.inference`, for many titles at once, and the last bits of
+such sums depend on how many rows are added up together. So wherever a choice hangs on these bits, about once in
+some thousand characters, the plain model is asked. That is why a poem depends on checkpoint, title, settings and
+seed alone, and not on its neighbours.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from course_lib.model import ModelConfig, PoetryModel
+from course_lib.inference import CachedModel
+from course_lib.model import PoetryModel
+from course_lib.poems import is_well_formed
 from course_lib.roles import WRITE_A_POEM, prompt_segments
+from course_lib.sampling import GenerationSettings, draw, gumbel_noise, next_token_probabilities, row_generator
 from course_lib.tokenizer import CharacterTokenizer
 
 if TYPE_CHECKING:
     from course_lib.checkpoints import Checkpoint
 
+__all__ = [
+    "GenerationSettings",
+    "Reason",
+    "Writing",
+    "Written",
+    "continue_text",
+    "generate",
+    "next_token_probabilities",
+    "prompt_ids",
+    "write",
+    "write_each",
+    "write_many",
+]
+
 Reason = Literal["end", "length", "stopped"]
 
-
-@dataclass(frozen=True, slots=True)
-class GenerationSettings:
-    """How the next character is drawn, and when to stop at the latest.
-
-    `temperature` divides the logits (0 takes the likeliest character). `top_p` keeps the likeliest
-    characters that together reach that probability (Holtzman et al. 2019), `top_k` that many (0: all).
-
-    Raises:
-        ValueError: a setting is out of its range.
-    """
-
-    temperature: float = 0.8
-    top_p: float = 0.95
-    top_k: int = 0
-    max_new_tokens: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 5:
-            raise ValueError(f"temperature is {self.temperature}, must lie in 0 … 5")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, must lie above 0 and at most at 1")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}, must be 0 (no limit) or more")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}, must be at least 1")
-
-
-class KeyValueCache:
-    """Keys and values of the tokens already read, so that each token is read once.
-
-    `keys` and `values` are (layers, B, H, max_position_embeddings, head_dim), allocated once.
-    """
-
-    def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:
-        layers, heads, context = config.num_hidden_layers, config.num_attention_heads, config.max_position_embeddings
-        self.keys = like.new_zeros(layers, batch_size, heads, context, config.head_dim)
-        self.values = torch.zeros_like(self.keys)
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch alone."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-
-    def store(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep (B, H, T, head_dim) at positions (B, T); all that layer's keys and values come back."""
-        rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.keys[layer][rows, :, positions] = k.transpose(1, 2)
-        self.values[layer][rows, :, positions] = v.transpose(1, 2)
-        return self.keys[layer], self.values[layer]
-
-
-# --- drawing one token ----------------------------------------------------------------------------
-
-
-def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Tensor:
-    """What the next token is drawn from: (B, V) logits to (B, V) probabilities, each row summing to 1."""
-    if settings.temperature == 0:
-        return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
-    ranked, order = torch.sort(logits / settings.temperature, dim=-1, descending=True, stable=True)
-    probabilities = ranked.softmax(-1)
-    if settings.top_k:
-        probabilities[:, settings.top_k :] = 0
-    before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.masked_fill(before >= settings.top_p, 0)
-    kept = torch.zeros_like(probabilities).scatter(-1, order, probabilities)
-    return kept / kept.sum(-1, keepdim=True)
-
-
-def draw(probabilities: Tensor, where: Tensor) -> Tensor:
-    """One token a row: the first at which the summed probabilities pass `where`, (B,) numbers in 0 … 1."""
-    below = probabilities.cumsum(-1) <= where[:, None] * probabilities.sum(-1, keepdim=True) * (1 - 1e-6)
-    return below.sum(-1).clamp(max=probabilities.shape[-1] - 1)
-
-
-def row_generator(prompt: Sequence[int], seed: int) -> torch.Generator:
-    """A source of chance of a prompt's own, so that its poem does not depend on its neighbours in a batch."""
-    digest = hashlib.sha256(repr((seed, list(prompt))).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+DOUBT = 5e-4  # half of it is eight times what a logit was seen to differ by: 3e-5, in `benchmarks/README.md`
+LINE_ENDS = "，。？！；：\n \u3000"  # what ends a line; the blanks, so that a line is no other for one
 
 
 # --- the loop -------------------------------------------------------------------------------------
+
+
+class Row:
+    """A text in the making: its tokens, its own source of chance, and the lines it has."""
+
+    def __init__(self, number: int, prompt: Sequence[int], chance: torch.Generator) -> None:
+        self.number, self.ids, self.chance = number, list(prompt), chance
+        self.line: tuple[int, ...] = ()  # the one begun
+        self.last_of: dict[tuple[int, ...], list[int]] = {}  # all but a line's last token -> that token
+
+    def add(self, token: int, line_ends: Collection[int]) -> None:
+        """One more token."""
+        self.ids.append(token)
+        if token not in line_ends:
+            self.line += (token,)
+        elif self.line:
+            self.last_of.setdefault(self.line[:-1], []).append(self.line[-1])
+            self.line = ()
+
+    def repeating(self) -> list[int]:
+        """The tokens that would make the line begun the same as an earlier one."""
+        return self.last_of.get(self.line, [])
 
 
 @torch.inference_mode()
@@ -111,11 +79,14 @@ def generate(
     *,
     end_id: int | None,
     banned: Sequence[int] = (),
+    line_ends: Collection[int] = (),
+    chances: Sequence[torch.Generator] | None = None,
 ) -> Iterator[list[tuple[int, int]]]:
     """Continue several prompts at once; each step yields (row, new token) for the rows still going.
 
     A row ends with `end_id`, which is yielded, after `max_new_tokens`, or where the model's context ends.
-    `banned` tokens are never drawn.
+    `banned` tokens are never drawn, nor is, unless `repeat_lines` is set, one that would complete a line for the
+    second time: `line_ends` are the tokens that end one. `chances` takes the place of the settings' seed.
 
     Raises:
         ValueError: a prompt is empty or leaves no room in the context.
@@ -125,33 +96,47 @@ def generate(
         if not 0 < len(prompt) < context:
             raise ValueError(f"a prompt of {len(prompt)} tokens; the model reads 1 to {context - 1}")
     model.eval()
+    chances = chances or [row_generator(prompt, settings.seed) for prompt in prompts]
+    rows = [Row(i, prompt, chance) for i, (prompt, chance) in enumerate(zip(prompts, chances, strict=True))]
+    width = max(map(len, prompts))
+    columns = max(width - len(p) + min(len(p) + settings.max_new_tokens, context) for p in prompts)
     device = model.model.embed_tokens.weight.device
-    chances = [row_generator(prompt, settings.seed) for prompt in prompts]
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    rows = torch.arange(len(prompts))
-    cache = KeyValueCache(model.config, len(prompts), model.model.embed_tokens.weight)
-
-    width = int(lengths.max())
-    padded = torch.tensor([list(prompt) + [0] * (width - len(prompt)) for prompt in prompts])
-    positions = torch.arange(width).expand(len(prompts), -1)
-    logits = model(padded.to(device), positions.to(device), cache)
-    logits = logits[rows.to(device), (lengths - 1).to(device)]  # what follows padding is never looked at
+    cached = CachedModel(model, torch.tensor([width - len(p) for p in prompts]), columns)
+    read = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
     for made in range(1, settings.max_new_tokens + 1):
-        logits = logits.float().cpu()
-        logits[:, list(banned)] = -torch.inf
-        where = torch.stack([torch.rand((), generator=chances[row]) for row in rows.tolist()])
-        tokens = draw(next_token_probabilities(logits, settings), where)
-        yield list(zip(rows.tolist(), tokens.tolist(), strict=True))
-        alive = (lengths < context) & (made < settings.max_new_tokens)
-        if end_id is not None:
-            alive &= tokens != end_id
-        if not alive.all():
-            rows, lengths, tokens = rows[alive], lengths[alive], tokens[alive]
-            cache.keep(alive.to(device))
-        if not len(rows):
+        tokens = next_tokens(model, rows, cached.read(read.to(device)), settings, banned)
+        yield [(row.number, token) for row, token in zip(rows, tokens, strict=True)]
+        for i in reversed(range(len(rows))):
+            rows[i].add(tokens[i], () if settings.repeat_lines else line_ends)
+            if tokens[i] == end_id or len(rows[i].ids) > context or made == settings.max_new_tokens:
+                cached.drop(i)
+                rows[i], tokens[i] = rows[-1], tokens[-1]
+                del rows[-1], tokens[-1]
+        if not rows:
             return
-        logits = model(tokens[:, None].to(device), lengths[:, None].to(device), cache)[:, -1]
-        lengths = lengths + 1
+        read = torch.tensor(tokens)[:, None]
+
+
+def next_tokens(
+    model: PoetryModel, rows: Sequence[Row], logits: Tensor, settings: GenerationSettings, banned: Sequence[int]
+) -> list[int]:
+    """One token for each row, from (B, V) logits; where these do not decide beyond doubt, from the plain model's."""
+    logits = allowed(logits, rows, banned)
+    noise = gumbel_noise([row.chance for row in rows], logits.shape[-1] if settings.temperature else 0)
+    tokens, certain = draw(logits, noise, settings, DOUBT)
+    for i in (~certain).nonzero()[:, 0].tolist():
+        anew = model(torch.tensor([rows[i].ids], device=model.model.embed_tokens.weight.device))[:, -1]
+        tokens[i] = draw(allowed(anew, rows[i : i + 1], banned), noise[i : i + 1], settings)[0][0]
+    return tokens.tolist()
+
+
+def allowed(logits: Tensor, rows: Sequence[Row], banned: Sequence[int]) -> Tensor:
+    """The logits in float32 and at hand, minus infinity for what must not be drawn; (B, V)."""
+    logits = logits.float().cpu().index_fill_(1, torch.tensor(banned, dtype=torch.int64), -torch.inf)
+    for i, row in enumerate(rows):
+        if repeating := row.repeating():
+            logits[i, repeating] = -torch.inf
+    return logits
 
 
 # --- poems ----------------------------------------------------------------------------------------
@@ -159,10 +144,14 @@ def generate(
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text the model wrote, and why it stopped there."""
+    """A text the model wrote, and why it stopped there.
+
+    `log_likelihood`, in nats per character, is known of candidates alone.
+    """
 
     text: str
     reason: Reason
+    log_likelihood: float | None = None
 
 
 class Writing:
@@ -216,10 +205,56 @@ def continue_text(checkpoint: Checkpoint, text: str, settings: GenerationSetting
 def continue_ids(checkpoint: Checkpoint, ids: Sequence[int], settings: GenerationSettings | None = None) -> Writing:
     """Whatever the model finds likely after these ids."""
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    tokens = generate(
-        model, [ids], settings or GenerationSettings(), end_id=tokenizer.eos_id, banned=banned_ids(tokenizer)
-    )
-    return Writing(tokens, tokenizer)
+    return Writing(generate(model, [ids], settings or GenerationSettings(), **marks(tokenizer)), tokenizer)
+
+
+Score = Callable[[Written], Any]
+"""What candidates are ranked by: anything that can be compared, the largest is best."""
+
+
+def well_made(written: Written) -> tuple[bool, bool, float]:
+    """The usual score: well-formed and ended first, then what ended, then what the model finds likely."""
+    ended = written.reason == "end"
+    return ended and is_well_formed(written.text), ended, written.log_likelihood or 0.0
+
+
+def write_each(
+    checkpoint: Checkpoint,
+    titles: Sequence[str],
+    settings: GenerationSettings | None = None,
+    *,
+    seeds: Sequence[int] | None = None,
+    batch_size: int = 64,
+    candidates: int = 1,
+    score: Score = well_made,
+) -> Iterator[Written]:
+    """A poem for each title, in order, `batch_size` of them written at a time.
+
+    With `seeds`, one for each title, the settings' seed does not count. With several `candidates` so many poems
+    are written on each title and the one of the highest `score` is kept; the first is what one alone would be.
+
+    Raises:
+        ValueError: there is not a seed for each title, or less than one candidate is asked for.
+    """
+    if candidates < 1:
+        raise ValueError(f"candidates is {candidates}, must be at least 1")
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    settings = settings or GenerationSettings()
+    seeds = [settings.seed] * len(titles) if seeds is None else seeds
+    tasks = [(prompt_ids(tokenizer, title), seed) for title, seed in zip(titles, seeds, strict=True)]
+    at_once = max(1, batch_size // candidates)
+    for start in range(0, len(tasks), at_once):
+        batch = [(p, seed, n) for p, seed in tasks[start : start + at_once] for n in range(candidates)]
+        prompts = [prompt for prompt, *_ in batch]
+        ids: list[list[int]] = [[] for _ in batch]
+        chances = [row_generator(*task) for task in batch]
+        for step in generate(model, prompts, settings, **marks(tokenizer), chances=chances):
+            for row, token in step:
+                ids[row].append(token)
+        for first in range(0, len(batch), candidates):
+            texts = ids[first : first + candidates]
+            likely = [log_likelihood(model, prompts[first], t) if candidates > 1 else None for t in texts]
+            yield max((as_written(tokenizer, t, n) for t, n in zip(texts, likely, strict=True)), key=score)
 
 
 def write_many(
@@ -227,23 +262,34 @@ def write_many(
     titles: Sequence[str],
     settings: GenerationSettings | None = None,
     *,
-    batch_size: int = 64,
     progress: Callable[[int], object] = lambda done: None,
+    **how: Any,
 ) -> list[Written]:
-    """A poem for each title, in order, `batch_size` at a time; `progress` is told how many are done."""
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    settings = settings or GenerationSettings()
+    """All that `write_each` yields, which see; `progress` is told how many are done."""
     done: list[Written] = []
-    for start in range(0, len(titles), batch_size):
-        prompts = [prompt_ids(tokenizer, title) for title in titles[start : start + batch_size]]
-        ids: list[list[int]] = [[] for _ in prompts]
-        steps = generate(model, prompts, settings, end_id=tokenizer.eos_id, banned=banned_ids(tokenizer))
-        for step in steps:
-            for row, token in step:
-                ids[row].append(token)
-        done += [Written(tokenizer.decode(row), "end" if row[-1] == tokenizer.eos_id else "length") for row in ids]
+    for written in write_each(checkpoint, titles, settings, **how):
+        done.append(written)
         progress(len(done))
     return done
+
+
+def as_written(tokenizer: CharacterTokenizer, ids: Sequence[int], likely: float | None) -> Written:
+    """Tokens as a text; the end mark becomes its reason."""
+    return Written(tokenizer.decode(ids), "end" if ids[-1] == tokenizer.eos_id else "length", likely)
+
+
+@torch.inference_mode()
+def log_likelihood(model: PoetryModel, prompt: Sequence[int], ids: Sequence[int]) -> float:
+    """How likely the model finds `ids` after `prompt`: the mean log-probability, in nats per token."""
+    device = model.model.embed_tokens.weight.device
+    logits = model(torch.tensor([[*prompt, *ids[:-1]]], device=device))[0, len(prompt) - 1 :]
+    return -torch.nn.functional.cross_entropy(logits, torch.tensor(ids, device=device)).item()
+
+
+def marks(tokenizer: CharacterTokenizer) -> dict[str, Any]:
+    """What `generate` must know of a vocabulary: its end mark, what is no part of a poem, and what ends a line."""
+    line_ends = set(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id}
+    return {"end_id": tokenizer.eos_id, "banned": banned_ids(tokenizer), "line_ends": line_ends}
 
 
 def banned_ids(tokenizer: CharacterTokenizer) -> list[int]:

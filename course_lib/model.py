@@ -9,7 +9,7 @@ heads, `V` the vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,30 +59,41 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-class Cache(Protocol):
-    """What generation keeps of the tokens already read: `course_lib.generation.KeyValueCache`."""
-
-    def store(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep (B, H, T, head_dim) at positions (B, T); all that layer's keys and values come back."""
-
-
 class Sight(NamedTuple):
     """Where the tokens stand and what they may look at, the same for every layer."""
 
     cos: Tensor  # (T, head_dim) or (B, 1, T, head_dim)
     sin: Tensor
-    mask: Tensor | None = None  # (B, 1, T, S), true where a token may look; None: at all before it
-    positions: Tensor | None = None
-    cache: Cache | None = None
+    mask: Tensor | None = None  # (B, 1, T, S) or (T, S), see `as_mask`; None: look at all before
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Every token's mixture of the values it looks at: (B, H, T, head_dim), same shape.
+
+    A GPU has one kernel for all of it. On a CPU, at these lengths, the three steps spelled out and compiled take
+    less than half the time of the kernel there (`benchmarks/README.md`).
+    """
+    if mask is None or q.is_cuda:
+        return F.scaled_dot_product_attention(
+            q, k, v, None if mask is None else mask.type_as(q), is_causal=mask is None
+        )
+    scores = (q @ k.transpose(-2, -1)).float() / q.shape[-1] ** 0.5
+    weights = (scores + mask).softmax(dim=-1)
+    return weights.type_as(v) @ v
+
+
+def as_mask(may_look: Tensor) -> Tensor:
+    """What to add to the scores: 0 where a token may look, minus infinity elsewhere; float32, same shape."""
+    return torch.zeros_like(may_look, dtype=torch.float32).masked_fill(~may_look, -torch.inf)
 
 
 class Attention(nn.Module):
     """Causal multi-head self-attention."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         size = config.hidden_size
-        self.head_dim, self.index = config.head_dim, index
+        self.head_dim = config.head_dim
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(size, size, bias=False) for _ in range(4))
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
@@ -93,9 +104,7 @@ class Attention(nn.Module):
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = (rotate(part, sight.cos, sight.sin).type_as(v) for part in (q, k))
-        if sight.cache is not None and sight.positions is not None:
-            k, v = sight.cache.store(self.index, sight.positions, k, v)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sight.mask, is_causal=sight.mask is None)
+        mixed = attend(q, k, v, sight.mask)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, size))
 
 
@@ -116,10 +125,10 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """Look at the other tokens, then think about what was seen; both add to the running state."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, index)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
@@ -138,29 +147,30 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         cos, sin = rotary_angles(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
         """(B, T) -> (B, T, D)"""
         x = self.embed_tokens(input_ids)
-        sight = self._sight(input_ids.shape[1], position_ids, cache)
+        sight = self._sight(input_ids.shape[1], position_ids)
         for layer in self.layers:
             x = layer(x, sight)
         return self.norm(x)
 
-    def _sight(self, time: int, positions: Tensor | None, cache: Cache | None) -> Sight:
-        if positions is None:
+    def _sight(self, time: int, positions: Tensor | None) -> Sight:
+        if positions is None and self.cos.is_cuda:  # the kernel there knows what a causal mask is, and is faster
             return Sight(self.cos[:time], self.sin[:time])
+        if positions is None:
+            before = torch.ones(time, time, dtype=torch.bool, device=self.cos.device).tril()
+            return Sight(self.cos[:time], self.sin[:time], as_mask(before))
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
-        if cache is not None:  # look at everything stored, up to one's own position
-            stored = torch.arange(len(self.cos), device=positions.device)
-            return Sight(cos, sin, (stored <= positions[..., None])[:, None], positions, cache)
         example = (positions == 0).cumsum(dim=1)  # look at what stands before, in the same example
-        return Sight(cos, sin, (example[:, :, None] == example[:, None, :]).tril()[:, None])
+        same = example[:, :, None] == example[:, None, :]
+        return Sight(cos, sin, as_mask(same.tril())[:, None])
 
 
 class PoetryModel(nn.Module):
@@ -181,12 +191,11 @@ class PoetryModel(nn.Module):
         if isinstance(module, MLP):
             nn.init.normal_(module.down_proj.weight, std=0.02 / (2 * self.config.num_hidden_layers) ** 0.5)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Logits of the next token at each position: (B, T) -> (B, T, V).
 
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold
-        several examples packed one behind the other, each counting from 0; they do not see each other. With
-        a `cache` too, the tokens are read as the continuation of what it holds, at these positions.
+        several examples packed one behind the other, each counting from 0; they do not see each other.
 
         Raises:
             ValueError: a row is longer than the context.
@@ -196,4 +205,4 @@ class PoetryModel(nn.Module):
                 f"{input_ids.shape[1]} tokens in a row, the model's context is "
                 f"{self.config.max_position_embeddings}: shorten the text"
             )
-        return F.linear(self.model(input_ids, position_ids, cache), self.model.embed_tokens.weight)
+        return F.linear(self.model(input_ids, position_ids), self.model.embed_tokens.weight)

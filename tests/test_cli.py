@@ -2,71 +2,26 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny import TINY, TINY_FINETUNE, log, run
 from torch import nn
 
-from course_lib import evaluation, poems, recipes
+from course_lib import evaluation, poems
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint, sha256
 from course_lib.evaluation import held_out_loss
-from course_lib.poems import Poem, load_poems, save_poems
-
-TINY = [
-    *("--dynasties", "tang", "--hidden-size", "16", "--layers", "1", "--context", "64", "--batch-size", "2"),
-    *("--steps", "16", "--warmup-steps", "4", "--evaluate-every", "6", "--save-every", "0"),
-    *("--device", "cpu", "--precision", "float32", "--no-compile"),
-]
-TINY_FINETUNE = [
-    *("--batch-size", "2", "--warmup-steps", "2", "--evaluate-every", "4"),
-    *("--device", "cpu", "--precision", "float32", "--no-compile"),
-]
-
-
-def synthetic(count: int, first: int) -> list[Poem]:
-    """Poems that no corpus has: characters of a small set, shuffled."""
-    signs = "山中一夜雨樹上幾聲鶯水向門前去雲從石生江月何人見花度開"
-    order = torch.randint(len(signs), (count, 24), generator=torch.Generator().manual_seed(first)).tolist()
-    texts = ["".join(signs[i] for i in row) for row in order]
-    return [Poem(t[20:24], "試筆", (f"{t[:5]}，{t[5:10]}。", f"{t[10:15]}，{t[15:20]}。"), "", "tang") for t in texts]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder to work in, with small poem files of its own, and one thread for the same sums anywhere."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(poems, "ASSETS", home / "assets")
-        patch.setenv("COURSE_LIB_ASSETS", str(home / "assets"))
-        patch.setenv("COURSE_LIB_CACHE", str(home / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr(recipes, "BASE", home / "assets/checkpoints/base")
-        patch.setattr(recipes, "FINETUNED", home / "assets/checkpoints/finetuned")
-        for first, (split, count) in enumerate({"train": 60, "validation": 12, "test": 205}.items()):
-            save_poems(synthetic(count, first), poems.poem_file(split))  # type: ignore[arg-type]
-        patch.chdir(home)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield home
-        torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def base(home: Path) -> Path:
-    """A base checkpoint, pretrained without interruption; its run is in runs/whole."""
-    assert main(["pretrain", *TINY, "--run-folder", "runs/whole", "--out", str(recipes.BASE)]) == 0
-    return recipes.BASE
+from course_lib.poems import load_poems
+from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE
 
 
 @pytest.fixture
@@ -81,18 +36,6 @@ def ending(checkpoint: Checkpoint, tmp_path: Path) -> Path:
         rows[checkpoint.tokenizer.eos_id, 0] = 1.3
     save_checkpoint(checkpoint, tmp_path / "ending", {"kind": "instruction"}, "# For a test")
     return tmp_path / "ending"
-
-
-def log(folder: str) -> list[dict[str, object]]:
-    """What a run's log says of each step, the clock aside."""
-    lines = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
-
-
-def run(arguments: list[str], repository: Path) -> subprocess.CompletedProcess[str]:
-    """Python, with the package to be tested."""
-    env = {**os.environ, "PYTHONPATH": str(repository)}
-    return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=False)
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -114,7 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ("arguments", "says"),
     [
         ("writ 春", r"No such command 'writ'"),
-        ("write", r"Missing argument 'TITLE'"),
+        ("write", r"no title: name one or more, or a file of them with --titles"),
         ("write 春 --nope", r"No such option.*--nope"),
         ("write 春 --seed many", r"'--seed'.*integer"),
         ("write 春 --count 0", r"'--count'"),
@@ -234,7 +177,9 @@ def test_a_damaged_poem_file_is_refused(
 def test_a_loss_that_is_no_number_is_told(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nn.functional, "cross_entropy", lambda *_, **__: torch.full((128,), torch.nan))
+    monkeypatch.setattr(
+        nn.functional, "cross_entropy", lambda *_, **__: torch.full((128,), torch.nan, requires_grad=True)
+    )
     assert "try a lower learning rate" in refused(capsys, "pretrain", *TINY, "--run-folder", "runs/nan")
 
 
@@ -243,10 +188,10 @@ def test_a_loss_that_is_no_number_is_told(
 DIES_IN_STEP_13 = """
 import os, signal, sys
 from torch import nn
-from course_lib import checkpoints
+from course_lib import run_folder
 from course_lib.__main__ import main
 
-clip, save, calls = nn.utils.clip_grad_norm_, checkpoints.save_training_state, []
+clip, save, calls = nn.utils.clip_grad_norm_, run_folder.save_training_state, []
 
 def clip_or_die(*arguments):
     calls.append(arguments)
@@ -258,7 +203,7 @@ def save_every_fifth(trainer, path):
     if trainer.step % 5 == 0:
         save(trainer, path)
 
-nn.utils.clip_grad_norm_, checkpoints.save_training_state = clip_or_die, save_every_fifth
+nn.utils.clip_grad_norm_, run_folder.save_training_state = clip_or_die, save_every_fifth
 main(sys.argv[1:])
 """
 
@@ -273,6 +218,45 @@ def test_a_killed_run_goes_on_with_the_same_losses(base: Path, repository: Path)
     assert main(command) == 0
     assert log("runs/killed") == log("runs/whole")
     assert sha256(Path("checkpoints/killed/model.safetensors")) == sha256(base / "model.safetensors")
+
+
+KILLED_TEN_TIMES = """
+import os, random, signal, sys, time
+from pathlib import Path
+from course_lib.__main__ import main
+
+killed, moment, log = 0, random.Random(int(sys.argv[1])), Path("runs/hunted/log.jsonl")
+size = lambda: log.stat().st_size if log.exists() else 0
+while True:
+    child = os.fork()
+    if not child:
+        os._exit(main(sys.argv[2:]))
+    if killed < 10:
+        before, give_up = size(), time.monotonic() + 60
+        while size() == before and time.monotonic() < give_up:
+            time.sleep(0.01)  # until it has begun, so that ten kills do not keep it from ever getting on
+        time.sleep(moment.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    killed += os.WIFSIGNALED(status)
+    if not os.WIFSIGNALED(status):
+        print("killed", killed, "times")
+        sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_run_killed_ten_times_at_random_moments_has_the_same_losses(home: Path, repository: Path) -> None:
+    """Each time while it takes a step, writes its log or saves."""
+    command = ["pretrain", *TINY, "--steps", "300", "--evaluate-every", "100", "--run-folder"]
+    assert main([*command, "runs/calm", "--out", "checkpoints/calm"]) == 0
+    seed = random.randrange(10**6)
+    hunted = [*command, "runs/hunted", "--out", "checkpoints/hunted"]
+    done = run(["-c", KILLED_TEN_TIMES, str(seed), *hunted], repository)
+    assert done.returncode == 0, (seed, done.stderr)
+    assert "killed 10 times" in done.stdout, (seed, done.stdout)
+    assert log("runs/hunted") == log("runs/calm"), seed
+    assert sha256(Path("checkpoints/hunted/model.safetensors")) == sha256(Path("checkpoints/calm/model.safetensors"))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(
@@ -402,6 +386,21 @@ def test_the_base_card_says_what_happened(base: Path, capsys: pytest.CaptureFixt
     assert final["whole"] == pytest.approx(printed["plain_text_loss"], abs=1e-2)
 
 
+def test_pretraining_goes_on_from_a_checkpoint(base: Path) -> None:
+    command = ["pretrain", *TINY, "--base", str(base), "--steps", "3", "--seed", "1", "--poems", "30"]
+    assert main([*command, "--run-folder", "runs/on", "--out", "checkpoints/on"]) == 0
+    (first, *_), whole = log("runs/on"), log("runs/whole")
+    assert first["loss"]["whole"] < whole[0]["loss"]["whole"] - 0.5  # type: ignore[index]
+    before, after = read_card(base), read_card("checkpoints/on")
+    assert after["steps"] == before["steps"] + 3
+    assert after["tokens_seen"] == before["tokens_seen"] + log("runs/on")[-1]["tokens_seen"]
+    assert after["data"]["tang"]["poems"] == 30
+    assert after["data"]["tang"]["times_read"] > before["data"]["tang"]["times_read"]
+    assert after["parent"]["sha256"] == before["sha256"]
+    assert after["parent"]["tokens_seen"] == before["tokens_seen"]
+    assert sha256(Path("checkpoints/on/tokenizer.json")) == sha256(base / "tokenizer.json")
+
+
 def test_finetune(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From base to a checkpoint that `write` takes by itself; killed runs are tested with pretrain."""
     command = ["finetune", *TINY_FINETUNE, "--epochs", "1.5", "--learning-rate", "0.01"]
@@ -427,9 +426,28 @@ def test_finetune(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert loss.response < first["response"]
     # the learner's own checkpoint is what the commands take unless told otherwise
     assert main(["evaluate", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == test.as_dict()
+    columns = json.loads(capsys.readouterr().out)
+    assert list(columns) == ["base", "fine-tuned", "real poems", "shuffled"]
+    assert columns["fine-tuned"] == test.as_dict()
     refused(capsys, *command, "--base", str(own), "--run-folder", "runs/tuned")
     shutil.rmtree("checkpoints")
+
+
+def test_the_style_may_be_named_and_losses_are_taken_as_it_was_taught(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = "checkpoints/styled"
+    command = ["finetune", *TINY_FINETUNE, "--steps", "4", "--learning-rate", "0.01", "--name-style"]
+    assert main([*command, "--run-folder", "runs/styled", "--out", folder]) == 0
+    facts = read_card(folder)
+    assert (facts["instruction"], facts["old_style_instruction"]) == (WRITE_A_POEM, WRITE_OLD_STYLE)
+    assert "two instructions" in Path(folder, "MODEL_CARD.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert main(["evaluate-loss", "--checkpoint", folder, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["whole_loss"] == pytest.approx(facts["losses"]["validation_whole_sequence"], abs=1e-4)
+    as_if_plain = held_out_loss(load_checkpoint(folder), load_poems("validation"))
+    assert printed["whole_loss"] != pytest.approx(as_if_plain.whole, abs=1e-4)
 
 
 def test_the_cards_code_runs_as_it_stands(base: Path, ending: Path, tmp_path: Path) -> None:
@@ -498,12 +516,12 @@ def test_evaluate_counts_what_write_writes(home: Path, ending: Path, capsys: pyt
     assert main(["write", *titles, "--checkpoint", str(ending), "--json"]) == 0
     ends = [json.loads(line)["ended"] for line in capsys.readouterr().out.splitlines()]
     assert main(["evaluate", "--checkpoint", str(ending), "--titles", "8", "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out)
+    figures = json.loads(capsys.readouterr().out)["fine-tuned"]
     assert figures["ended"] == sum(ends) / 8
     assert figures["plain_text_loss"] is None
     assert main(["evaluate", "--checkpoint", str(ending), "--titles", "8"]) == 0
     shown = capsys.readouterr()
-    assert f"response loss   {figures['response_loss']:6.3f}" in shown.out
+    assert f"{figures['response_loss']:.3f} [" in shown.out
     assert shown.err.splitlines()[0].startswith("device cpu")
 
 

@@ -1,22 +1,43 @@
-"""Poems are reproducible, end for a stated reason, and hold nothing but characters."""
+"""Poems are reproducible, end for a stated reason, repeat no line, and hold nothing but characters."""
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from course_lib.checkpoints import Checkpoint
+from course_lib import generation
+from course_lib.checkpoints import Checkpoint, load_checkpoint
 from course_lib.generation import (
     GenerationSettings,
+    Row,
+    Written,
+    allowed,
     banned_ids,
     continue_text,
-    draw,
     generate,
-    next_token_probabilities,
+    log_likelihood,
+    marks,
     prompt_ids,
+    well_made,
     write,
+    write_each,
     write_many,
 )
+from course_lib.inference import CachedModel
+from course_lib.poems import load_poems, split_lines
+from course_lib.sampling import draw, gumbel_noise, row_generator
+from course_lib.titles import read_title
 
 TITLES = ["江月", "山雨", "夜雨江月", "月", "花開", "山中一夜雨"]
+
+
+@pytest.fixture(scope="module")
+def shipped(repository: Path) -> Checkpoint:
+    """The fine-tuned checkpoint of the repository."""
+    return load_checkpoint(repository / "assets/checkpoints/finetuned")
 
 
 @pytest.mark.parametrize("settings", [GenerationSettings(seed=3), GenerationSettings(temperature=0)])
@@ -30,6 +51,54 @@ def test_a_poem_is_the_same_alone_in_a_batch_and_in_any_order(checkpoint, settin
 def test_seeds_and_titles_make_a_difference(checkpoint):
     texts = {write_many(checkpoint, [t], GenerationSettings(seed=s))[0].text for t in TITLES[:2] for s in (0, 1)}
     assert len(texts) == 4
+
+
+def test_test_titles_give_the_same_poems_alone_in_a_batch_of_64_and_in_any_order(shipped):
+    titles = [p.title for p in load_poems("test")[:64]]
+    settings = GenerationSettings(max_new_tokens=40)
+    batch = write_many(shipped, titles, settings)
+    assert write_many(shipped, titles[::-1], settings) == batch[::-1]
+    assert write_many(shipped, titles[40:], settings, batch_size=7) == batch[40:]
+    for title, written in list(zip(titles, batch, strict=True))[::8]:
+        assert "".join(write(shipped, title, settings)) == written.text
+
+
+def shaken(by: float) -> type[CachedModel]:
+    """Logits that differ from run to run, each by up to so much, as sums do that are added up in another order."""
+    chance = torch.Generator().manual_seed(0)
+
+    class Shaken(CachedModel):
+        def read(self, ids: torch.Tensor) -> torch.Tensor:
+            logits = super().read(ids)
+            return logits + by * (2 * torch.rand(logits.shape, generator=chance) - 1)
+
+    return Shaken
+
+
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.5}, {"top_k": 3}, {"min_p": 0.9, "top_p": 1}, {"temperature": 0}])
+def test_a_poem_does_not_hang_on_the_last_bits_of_a_sum(checkpoint, monkeypatch, limits):
+    chosen = GenerationSettings(**{"temperature": 1, **limits})
+    titles = [first + second for first in "山雨江月" for second in "山雨江月夜花"]
+    undisturbed = write_many(checkpoint, titles, chosen)
+    monkeypatch.setattr(generation, "CachedModel", shaken(by=0.05))
+    monkeypatch.setattr(generation, "DOUBT", 0.1)
+    assert write_many(checkpoint, titles, chosen) == undisturbed
+    monkeypatch.setattr(generation, "DOUBT", 0.0)  # were the plain model never asked
+    assert write_many(checkpoint, titles, chosen) != undisturbed
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@torch.inference_mode()
+def test_a_poem_is_what_the_plain_model_writes(checkpoint, seed):
+    chosen = GenerationSettings(temperature=1, top_p=0.8, seed=seed, max_new_tokens=30)
+    tokenizer = checkpoint.tokenizer
+    prompt = prompt_ids(tokenizer, "江月")
+    row, known = Row(0, prompt, row_generator(prompt, seed)), marks(tokenizer)
+    while len(row.ids) < len(prompt) + 30 and row.ids[-1] != tokenizer.eos_id:
+        logits = allowed(checkpoint.model(torch.tensor([row.ids]))[:, -1], [row], known["banned"])
+        token, _ = draw(logits, gumbel_noise([row.chance], logits.shape[-1]), chosen)
+        row.add(int(token), known["line_ends"])
+    assert "".join(write(checkpoint, "江月", chosen)) == tokenizer.decode(row.ids[len(prompt) :])
 
 
 @torch.inference_mode()
@@ -119,48 +188,136 @@ def test_rows_that_ended_leave_the_batch(checkpoint):
     assert {row for row, _ in steps[-1]} == {0}
 
 
-# --- drawing --------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 
-def probabilities(**settings) -> list[float]:
-    logits = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
-    return next_token_probabilities(logits, GenerationSettings(**settings))[0].tolist()
+def test_a_token_that_would_repeat_a_line_is_known():
+    row = Row(0, [1, 2], torch.Generator())
+    for token in (5, 6, 0, 5, 7, 0, 0, 9, 0, 5):
+        row.add(token, line_ends={0})
+    assert sorted(row.repeating()) == [6, 7]
+    row.add(8, line_ends={0})
+    assert row.repeating() == []
+    row.add(0, line_ends={0})
+    assert row.repeating() == [9]
+    assert row.ids == [1, 2, 5, 6, 0, 5, 7, 0, 0, 9, 0, 5, 8, 0]
 
 
-def test_temperature_sharpens_and_flattens():
-    assert probabilities(temperature=1, top_p=1) == pytest.approx([0.4, 0.1, 0.3, 0.2])
-    squares = [0.16, 0.01, 0.09, 0.04]
-    assert probabilities(temperature=0.5, top_p=1) == pytest.approx([s / 0.3 for s in squares])
-    assert probabilities(temperature=0, top_p=1) == [1, 0, 0, 0]
+def test_a_poem_does_not_repeat_a_line_unless_it_may(checkpoint):
+    always(checkpoint, *checkpoint.tokenizer.encode("山月，。"))  # a model that knows nothing else soon repeats itself
+    most = {}
+    for may in (False, True):
+        chosen = GenerationSettings(temperature=1, top_p=0.99, repeat_lines=may, max_new_tokens=40)
+        lines = [Counter(split_lines(w.text)) for w in write_many(checkpoint, TITLES, chosen)]
+        most[may] = max(max(counts.values()) for counts in lines)
+    assert most[False] == 1
+    assert most[True] > 1
 
 
-def test_top_p_keeps_the_fewest_that_reach_it():
-    assert probabilities(temperature=1, top_p=0.6) == pytest.approx([4 / 7, 0, 3 / 7, 0])
-    assert probabilities(temperature=1, top_p=0.75) == pytest.approx([4 / 9, 0, 3 / 9, 2 / 9])
-    assert probabilities(temperature=1, top_p=0.01) == [1, 0, 0, 0]
+# --- candidates -----------------------------------------------------------------------------------
 
 
-def test_top_k_keeps_that_many():
-    assert probabilities(temperature=1, top_p=1, top_k=2) == pytest.approx([4 / 7, 0, 3 / 7, 0])
+@torch.inference_mode()
+def test_log_likelihood_is_the_mean_over_the_continuation(checkpoint):
+    prompt, ids = [5, 6, 7], [8, 9, 10, 11]
+    expected = [
+        float(checkpoint.model(torch.tensor([prompt + ids[:n]]))[0, -1].log_softmax(-1)[token])
+        for n, token in enumerate(ids)
+    ]
+    assert log_likelihood(checkpoint.model, prompt, ids) == pytest.approx(sum(expected) / 4, abs=1e-6)
 
 
-def test_drawing_follows_the_probabilities():
-    p = torch.tensor([[0.4, 0.0, 0.6, 0.0]]).expand(1000, -1)
-    drawn = draw(p, torch.linspace(0, 0.999999, 1000))
-    assert drawn.bincount(minlength=4).tolist() == pytest.approx([400, 0, 600, 0], abs=2)
+def test_of_several_candidates_the_best_is_kept_and_the_first_is_the_poem_itself(checkpoint):
+    seen: list[Written] = []
+
+    def shortest(written: Written) -> int:
+        seen.append(written)
+        return -len(written.text)
+
+    chosen = GenerationSettings(temperature=1.5, top_p=1, max_new_tokens=60)
+    kept = write_many(checkpoint, TITLES, chosen, candidates=4, score=shortest)
+    assert len(seen) == 4 * len(TITLES)
+    for i, written in enumerate(kept):
+        candidates = seen[4 * i : 4 * i + 4]
+        assert len({c.text for c in candidates}) == 4
+        assert written.text == min((c.text for c in candidates), key=len)
+        assert all(c.log_likelihood < 0 for c in candidates)
+    assert [w.text for w in write_many(checkpoint, TITLES, chosen)] == [c.text for c in seen[::4]]
+    assert write_many(checkpoint, TITLES[:2], chosen, candidates=4, score=shortest, batch_size=5) == kept[:2]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"temperature": -1}, "temperature is -1, must lie in 0 … 5"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0}, "top_p is 0"),
-        ({"top_p": 1.5}, "top_p is 1.5"),
-        ({"top_k": -1}, "top_k is -1"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-    ],
+def test_well_formed_and_ended_comes_before_ended_and_that_before_likely():
+    good = "江月何人見，江花幾度開。"
+    ranked = [
+        Written(good, "end", -5.0),
+        Written(good + "江", "end", -2.0),
+        Written("江", "end", -3.0),
+        Written(good, "length", -0.5),
+        Written("江", "length", -1.0),
+    ]
+    assert sorted(ranked, key=well_made, reverse=True) == ranked
+
+
+def test_each_title_may_have_a_seed_of_its_own(checkpoint):
+    chosen = GenerationSettings(temperature=1)
+    poems = list(write_each(checkpoint, ["江月"] * 3, chosen, seeds=[5, 0, 5]))
+    assert poems[0] == poems[2] != poems[1] == write_many(checkpoint, ["江月"], chosen)[0]
+    with pytest.raises(ValueError, match="shorter"):
+        list(write_each(checkpoint, ["江月"] * 3, chosen, seeds=[5]))
+    with pytest.raises(ValueError, match="candidates is 0, must be at least 1"):
+        write_many(checkpoint, ["江月"], candidates=0)
+
+
+def test_poems_come_batch_by_batch_and_are_counted(checkpoint, monkeypatch):
+    begun: list[int] = []
+    inner = generation.generate
+
+    def counted(model, prompts, *args, **kwargs):
+        begun.append(len(prompts))
+        return inner(model, prompts, *args, **kwargs)
+
+    monkeypatch.setattr(generation, "generate", counted)
+    poems = write_each(checkpoint, TITLES, GenerationSettings(max_new_tokens=3), batch_size=4)
+    next(poems)
+    assert begun == [4]
+    assert len(list(poems)) == 5
+    assert begun == [4, 2]
+    told: list[int] = []
+    write_many(checkpoint, TITLES, GenerationSettings(max_new_tokens=3), progress=told.append)
+    assert told[-1] == len(TITLES)
+    assert write_many(checkpoint, []) == []
+
+
+# --- any title, any settings ----------------------------------------------------------------------
+
+legal_settings = st.builds(
+    GenerationSettings,
+    temperature=st.floats(0, 5),
+    top_p=st.floats(0, 1, exclude_min=True),
+    top_k=st.integers(0, 100),
+    min_p=st.floats(0, 1),
+    max_new_tokens=st.integers(1, 80),
+    seed=st.integers(),
+    repeat_lines=st.booleans(),
 )
-def test_settings_out_of_range_are_refused(wrong, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        GenerationSettings(**wrong)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(typed=st.text(max_size=200), chosen=legal_settings)
+@example(typed="<RES>江月<EOS>", chosen=GenerationSettings(temperature=5, top_p=1))
+@example(typed="江" * 200, chosen=GenerationSettings())
+@example(typed="江月", chosen=GenerationSettings(temperature=1e-310, min_p=1e-310, top_p=1e-310))
+def test_any_title_and_any_legal_settings_give_the_same_poem_twice(checkpoint, typed, chosen):
+    tokenizer = checkpoint.tokenizer
+    title = read_title(typed, tokenizer).title or "江月"  # as the box and the command do; refused: another
+    if len(prompt_ids(tokenizer, title)) >= checkpoint.model.config.max_position_embeddings:
+        title = title[:10]  # this model's context is a quarter of the course's
+    writing = write(checkpoint, title, chosen)
+    characters = list(writing)
+    assert writing.reason in ("end", "length")
+    assert len(characters) <= chosen.max_new_tokens
+    assert all(len(c) == 1 and tokenizer.encode(c) != [tokenizer.unk_id] for c in characters)
+    assert not any(mark in writing.text for mark in tokenizer.controls.values() if mark not in typed)
+    if not chosen.repeat_lines:
+        assert max(Counter(split_lines(writing.text)).values(), default=1) == 1
+    assert write_many(checkpoint, ["月", title], chosen)[1] == Written(writing.text, writing.reason)

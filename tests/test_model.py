@@ -6,10 +6,9 @@ from transformers import LlamaForCausalLM
 
 from course_lib.batches import InstructionBatches
 from course_lib.checkpoints import load_checkpoint, save_checkpoint
-from course_lib.generation import KeyValueCache
+from course_lib.losses import loss_sums
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem
-from course_lib.training import loss_sums
 
 
 @pytest.fixture
@@ -63,18 +62,6 @@ def test_packed_and_unpacked_losses_agree(checkpoint, poems):
     packed_rows, packed = rows_and_sums(context=64)
     assert (unpacked_rows, packed_rows) == (3, 2)
     torch.testing.assert_close(unpacked, packed, atol=0, rtol=1e-5)
-
-
-@torch.inference_mode()
-def test_the_cache_changes_nothing_up_to_the_end_of_the_context(checkpoint):
-    model = checkpoint.model
-    context = model.config.max_position_embeddings
-    ids = torch.randint(3, model.config.vocab_size, (2, context), generator=torch.Generator().manual_seed(3))
-    positions = torch.arange(context).expand(2, -1)
-    cache = KeyValueCache(model.config, 2, model.model.embed_tokens.weight)
-    read = [model(ids[:, :5], positions[:, :5], cache)]
-    read += [model(ids[:, i : i + 1], positions[:, i : i + 1], cache) for i in range(5, context)]
-    torch.testing.assert_close(torch.cat(read, dim=1), model(ids), atol=1e-5, rtol=1e-5)
 
 
 def test_a_row_longer_than_the_context_is_refused(checkpoint):

@@ -1,0 +1,128 @@
+"""What is drawn from, and that it is drawn from just that."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.sampling import GenerationSettings, draw, gumbel_noise, next_token_probabilities, row_generator
+
+
+def probabilities(**settings) -> list[float]:
+    logits = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
+    return next_token_probabilities(logits, GenerationSettings(**settings))[0].tolist()
+
+
+def test_temperature_sharpens_and_flattens():
+    assert probabilities(temperature=1, top_p=1) == pytest.approx([0.4, 0.1, 0.3, 0.2])
+    squares = [0.16, 0.01, 0.09, 0.04]
+    assert probabilities(temperature=0.5, top_p=1) == pytest.approx([s / 0.3 for s in squares])
+    assert probabilities(temperature=0, top_p=1) == [1, 0, 0, 0]
+
+
+def test_top_p_keeps_the_fewest_that_reach_it():
+    assert probabilities(temperature=1, top_p=0.6) == pytest.approx([4 / 7, 0, 3 / 7, 0])
+    assert probabilities(temperature=1, top_p=0.75) == pytest.approx([4 / 9, 0, 3 / 9, 2 / 9])
+    assert probabilities(temperature=1, top_p=0.01) == [1, 0, 0, 0]
+
+
+def test_top_k_keeps_that_many():
+    assert probabilities(temperature=1, top_p=1, top_k=2) == pytest.approx([4 / 7, 0, 3 / 7, 0])
+    assert probabilities(temperature=1, top_p=1, top_k=9) == pytest.approx([0.4, 0.1, 0.3, 0.2])
+
+
+def test_min_p_keeps_what_has_that_share_of_the_likeliest():
+    assert probabilities(temperature=1, top_p=1, min_p=0.7) == pytest.approx([4 / 7, 0, 3 / 7, 0])
+    assert probabilities(temperature=1, top_p=1, min_p=0.3) == pytest.approx([4 / 9, 0, 3 / 9, 2 / 9])
+    assert probabilities(temperature=1, top_p=1, min_p=1) == [1, 0, 0, 0]
+
+
+LIMITS = [
+    {"temperature": 1.0, "top_p": 1.0},
+    {"temperature": 0.5, "top_p": 1.0},
+    {"temperature": 2.0, "top_p": 0.7},
+    {"temperature": 1.0, "top_p": 0.02},
+    {"temperature": 1.0, "top_p": 1.0, "top_k": 3},
+    {"temperature": 1.0, "top_p": 0.9, "top_k": 7},
+    {"temperature": 1.0, "top_p": 1.0, "min_p": 0.02},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_drawing_follows_the_probabilities(limits):
+    settings, count = GenerationSettings(**limits), 50_000
+    logits = 1.5 * torch.randn(1, 30, generator=torch.Generator().manual_seed(1))
+    expected = count * next_token_probabilities(logits, settings)[0]
+    noise = gumbel_noise([row_generator([1], 0)], 30 * count).view(count, 30)
+    drawn = draw(logits.expand(count, -1), noise, settings)[0].bincount(minlength=30)
+    assert not drawn[expected == 0].any()
+    there = expected > 0
+    chi_squared = ((drawn - expected)[there] ** 2 / expected[there]).sum()
+    freedom = int(there.sum()) - 1
+    assert chi_squared <= freedom + 5 * (2 * freedom) ** 0.5  # five deviations
+
+
+@pytest.mark.parametrize("limits", [*LIMITS, {"temperature": 0.0}])
+def test_a_certain_token_stays_the_same_when_logits_are_a_little_off(limits):
+    settings, doubt, count = GenerationSettings(**limits), 0.02, 20_000
+    generator = torch.Generator().manual_seed(1)
+    logits = 1.5 * torch.randn(count, 30, generator=generator)
+    noise = gumbel_noise([generator], 30 * count).view(count, 30)
+    tokens, certain = draw(logits, noise, settings, doubt)
+    off = logits + doubt / 2 * (2 * torch.rand(count, 30, generator=generator).round() - 1)  # all by the full half
+    others, _ = draw(off, noise, settings)
+    assert torch.equal(tokens[certain], others[certain])
+    assert (tokens != others).any()  # without the question some would have been another
+    assert certain.float().mean() > 0.8
+
+
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32) | st.just(-float("inf")), min_size=2, max_size=12),
+    temperature=st.floats(0.05, 5),
+    top_p=st.floats(0.01, 1),
+    top_k=st.integers(0, 5),
+    min_p=st.floats(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_only_what_has_a_probability_is_drawn(logits, temperature, top_p, top_k, min_p, seed):
+    if max(logits) == -float("inf"):
+        return
+    row = torch.tensor([logits])
+    settings = GenerationSettings(temperature, top_p, top_k, min_p=min_p)
+    noise = gumbel_noise([row_generator([1], seed)], len(logits))
+    (token,), _ = draw(row, noise, settings)
+    # what stands just at a limit may fall on either side, by rounding
+    wider = GenerationSettings(temperature, min(1, top_p + 1e-5), top_k, min_p=max(0, min_p - 1e-5))
+    assert next_token_probabilities(row, wider)[0, token] > 0
+
+
+def test_noise_is_gumbel_noise_and_each_row_has_its_own():
+    noise = gumbel_noise([row_generator([1], seed) for seed in (0, 0, 1)], 50_000)
+    assert torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise[0], noise[2])
+    assert noise.mean() == pytest.approx(0.5772, abs=0.02)  # Euler's constant
+    assert noise.var() == pytest.approx(torch.pi**2 / 6, abs=0.05)
+
+
+def test_prompt_seed_and_candidate_each_make_another_chance():
+    tasks = [([1, 2], 0, 0), ([2, 1], 0, 0), ([1, 2], 1, 0), ([1, 2], 0, 1)]
+    assert len({row_generator(*task).initial_seed() for task in tasks}) == 4
+    assert row_generator([1, 2], 0).initial_seed() == row_generator((1, 2), 0, 0).initial_seed()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"temperature": -1}, "temperature is -1, must lie in 0 … 5"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0}, "top_p is 0, must lie above 0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"top_k": -1}, "top_k is -1, must be 0"),
+        ({"min_p": -0.1}, "min_p is -0.1, must lie in 0"),
+        ({"min_p": 1.1}, "min_p is 1.1"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        GenerationSettings(**wrong)
