@@ -1,114 +1,172 @@
-"""A checkpoint to a table of figures, all on poems it has never read.
+"""A checkpoint to a table of figures, all on titles and poems it has never read.
 
-ends by itself     the share of poems that the model ended, instead of being stopped at the limit
-well formed        the share with lines of 5 or of 7 characters, in couplets, marked ，and 。in turn
-response loss      nats per character of the poem and its end mark: the figure that tells
-whole sequence     the same, the fixed instruction and the title counted too: always flattering
-plain text         a base model's only loss: title and poem as it read them in pretraining
+    evaluate(checkpoint, load_poems("test"))      the figures of one checkpoint
+    compare(checkpoint, load_poems("test"), …)    side by side with the base model, real poems and shuffled ones
+    judge(poems)                                  what can be said of texts alone, whoever wrote them
+
+Every figure is a mean over texts, so each comes with its 95 % interval, from the bootstrap (Efron 1979): had we
+asked for other titles, it would most likely lie there. Two checkpoints whose intervals overlap widely may well be
+equally good. `MEASURES` names the figures, `course_lib.prosody` and `course_lib.novelty` define most of them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
-from course_lib.batches import Batches, InstructionBatches, PlainTextBatches
+from course_lib.batches import IGNORE, Batch, Batches, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
+from course_lib.device import choose_precision
+from course_lib.figures import Figure, known, mean_figure
 from course_lib.generation import GenerationSettings, Written, write_many
-from course_lib.poems import Poem
-from course_lib.training import Loss, mean_losses, sums_on
+from course_lib.listening import OTHERS, Progress, listening
+from course_lib.losses import Loss, sums_on, targets_of, token_losses
+from course_lib.novelty import Library, distinct_2, training_library
+from course_lib.poems import Poem, han, is_well_formed
+from course_lib.prosody import Score, scan
+from course_lib.prosody import score as prosody_score
+from course_lib.roles import Instruct, plainly
 
-HAN = r"[\u3400-\u9fff\U00020000-\U0003ffff]"  # what `course_lib.poems.han` keeps
-COUPLETS = {n: re.compile(rf"(?:{HAN}{{{n}}}，{HAN}{{{n}}}。\n?)+") for n in (5, 7)}
+LISTENED = 200  # so many poems at most are read under 16 titles each: half of the work
 
-
-# --- one text -------------------------------------------------------------------------------------
-
-
-def is_well_formed(text: str) -> bool:
-    """Whether all lines have 5 characters, or all 7, in pairs, ，after the first and 。after the second.
-
-    A new row may begin after a couplet, nowhere else.
-    """
-    return any(couplets.fullmatch(text.strip()) for couplets in COUPLETS.values())
+fastest = cache(choose_precision)  # measured once, so that all columns have the same
 
 
-def ended(written: Written) -> bool:
-    """Whether the model ended the text itself."""
-    return written.reason == "end"
+class Measure(NamedTuple):
+    """How a figure is called in a table, and what it is in."""
+
+    label: str
+    unit: str
 
 
-# --- one checkpoint -------------------------------------------------------------------------------
+MEASURES = {
+    "ended": Measure("ends by itself", "%"),
+    "well_formed": Measure("well formed", "%"),
+    "repeats_a_line": Measure("repeats a line", "%"),
+    "rhymes": Measure("rhymes", "%"),
+    "rhymes_in_form": Measure("  of those with 4 or 8 lines", "%"),
+    "alternating": Measure("lines alternate", "%"),
+    "alternating_in_form": Measure("  of those with 4 or 8 lines", "%"),
+    "regulated": Measure("tones without fault", "%"),
+    "own_title_gain": Measure("own title, gain", "nats/char."),
+    "own_title_wins": Measure("own title wins, of 16", "%"),
+    "longest_run": Measure("longest shared run", "characters"),
+    "copies_a_line": Measure("copies a line", "%"),
+    "distinct_2": Measure("distinct pairs", "%"),
+    "response_loss": Measure("response loss", "nats/char."),
+    "whole_loss": Measure("whole sequence", "nats/char."),
+    "plain_text_loss": Measure("plain text", "nats/char."),
+}
+
+
+# --- figures in a table ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Shares in 0 … 1, and losses in nats per character, None where they do not apply."""
+    """The figures by their names in `MEASURES`; what does not apply is not there."""
 
-    poems: int  # the losses are means over these
-    titles: int  # the shares are of these
-    ended: float
-    well_formed: float
-    response_loss: float | None
-    whole_loss: float | None
-    plain_text_loss: float | None
+    figures: Mapping[str, Figure]
+    titles: int  # texts that were judged
+    poems: int = 0  # poems that the losses are means over
+
+    def __getitem__(self, name: str) -> float:
+        return self.figures[name].value
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, rounded to what is worth reading."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        """The figures by name, rounded to what is worth reading, None where one does not apply; and their intervals."""
+        found = {name: self.figures.get(name) for name in MEASURES}
+        intervals = {n: [round(x, 4) for x in f.interval] for n, f in found.items() if f and f.interval}
+        values = {name: round(figure.value, 4) if figure else None for name, figure in found.items()}
+        return {"titles": self.titles, "poems": self.poems, **values, "intervals": intervals}
 
     def table(self) -> str:
         """The figures, one a row, for reading."""
-        has_roles = self.plain_text_loss is None
-        no_roles = "does not apply: this checkpoint knows no roles"
-        no_plain = "does not apply: this checkpoint was taught to answer"
-        nats = f"nats per character, {self.poems:,} poems"
-        rows = [
-            ("ends by itself", f"{self.ended:6.1%}  of {self.titles:,} titles"),
-            ("well formed", f"{self.well_formed:6.1%}  of {self.titles:,} titles"),
-            ("response loss", f"{self.response_loss:6.3f}  {nats}" if has_roles else no_roles),
-            ("whole sequence", f"{self.whole_loss:6.3f}  {nats}" if has_roles else no_roles),
-            ("plain text", no_plain if has_roles else f"{self.plain_text_loss:6.3f}  {nats}"),
-        ]
-        return "\n".join(f"{name:<16}{value}" for name, value in rows)
+        return side_by_side({"": self})
 
 
-def evaluate(
-    checkpoint: Checkpoint,
-    poems: Sequence[Poem],
-    *,
-    titles: int = 200,
-    settings: GenerationSettings | None = None,
-    precision: torch.dtype = torch.float32,
-    progress: Callable[[int], object] = lambda done: None,
-) -> Evaluation:
-    """All figures: losses on all `poems`, shares on the titles of the first so many of them.
+def side_by_side(columns: Mapping[str, Evaluation]) -> str:
+    """Several evaluations as a table; what does not apply to any is left out."""
+    rows = [["", *columns]]
+    for name, (label, unit) in MEASURES.items():
+        cells = [cell(evaluation.figures.get(name), unit) for evaluation in columns.values()]
+        if any(cells):
+            rows.append([f"{label} ({unit})", *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(line for line in lines if line)
 
-    A base model gets the title and a newline as its prompt, and is stopped at `settings.max_new_tokens`.
-    `progress` is told how many titles are done.
 
-    Raises:
-        ValueError: there are fewer poems than titles asked for, or none was asked for.
+def cell(figure: Figure | None, unit: str) -> str:
+    """A figure in a table: 98.5 [96.0, 99.5]."""
+    if figure is None:
+        return ""
+    times, digits = (100, 1) if unit == "%" else (1, 2 if unit == "characters" else 3)
+    value, *interval = (f"{times * x:.{digits}f}" for x in (figure.value, *(figure.interval or ())))
+    return f"{value} [{', '.join(interval)}]" if interval else value
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def judge(texts: Sequence[Written], library: Library | None = None) -> dict[str, Figure]:
+    """What can be said of texts without a model.
+
+    A base model does not end, but goes on to a blank row and the next title. Whether it ended and is well formed is
+    asked of all it wrote, everything else of the poem before the blank row. `library`: the Tang training poems.
     """
-    if not 0 < titles <= len(poems):
-        raise ValueError(f"titles is {titles}, must lie in 1 … {len(poems)}, the number of poems")
-    written = write_many(checkpoint, [p.title for p in poems[:titles]], settings, progress=progress)
-    loss = held_out_loss(checkpoint, poems, precision)
-    has_roles = checkpoint.tokenizer.has_roles
-    return Evaluation(
-        poems=len(poems),
-        titles=titles,
-        ended=sum(map(ended, written)) / titles,
-        well_formed=sum(is_well_formed(w.text) for w in written) / titles,
-        response_loss=loss.response if has_roles else None,
-        whole_loss=loss.whole if has_roles else None,
-        plain_text_loss=None if has_roles else loss.whole,
-    )
+    library = library or training_library()
+    poems = [first_poem(written.text) for written in texts]
+    heard = [scan(poem) for poem in poems]
+    in_form = [len(s.lines) in (4, 8) and s.form.characters is not None for s in heard]
+    rhymes, alternating = [s.rhymes for s in heard], [s.alternating for s in heard]
+    lines = [len(s.lines) for s in heard]
+    figures = {
+        "ended": mean_figure([written.reason == "end" for written in texts]),
+        "well_formed": mean_figure([is_well_formed(written.text) for written in texts]),
+        "repeats_a_line": mean_figure([len(set(s.lines)) < len(s.lines) for s in heard]),
+        "rhymes": mean_figure(rhymes),
+        "rhymes_in_form": mean_figure(weighed(rhymes, in_form), in_form),
+        "alternating": mean_figure(alternating, lines),
+        "alternating_in_form": mean_figure(weighed(alternating, in_form), weighed(lines, in_form)),
+        "regulated": mean_figure([s.regulated for s in heard]),
+        "longest_run": mean_figure([library.nearest(poem).longest for poem in poems]),
+        "copies_a_line": mean_figure([bool(library.copied(poem)) for poem in poems]),
+        "distinct_2": Figure(distinct_2(poems)),
+    }
+    return known(figures)
+
+
+def weighed(values: Sequence[int], weights: Sequence[int]) -> list[int]:
+    """Each value times its weight."""
+    return [a * b for a, b in zip(values, weights, strict=True)]
+
+
+def first_poem(text: str) -> str:
+    """What stands before the first blank row."""
+    return text.partition("\n\n")[0]
+
+
+def shuffled(poem: Poem, seed: int = 0) -> Written:
+    """A poem's characters in any order, its punctuation where it was: nothing is left but which words occur."""
+    characters = list(han(poem.text))
+    random.Random(f"{seed} {poem.text}").shuffle(characters)
+    rest = iter(characters)
+    return Written("".join(next(rest) if han(c) else c for c in poem.text), "end")
+
+
+def sounding(written: Written) -> Score:
+    """A score for `write_many(…, candidates=8, score=sounding)`: the poem that rhymes and keeps the tones wins."""
+    return prosody_score(written.text, written.reason == "end", written.log_likelihood or 0.0)
+
+
+# --- losses ---------------------------------------------------------------------------------------
 
 
 def held_out_loss(
@@ -116,22 +174,179 @@ def held_out_loss(
     poems: Sequence[Poem],
     precision: torch.dtype = torch.float32,
     batch_size: int = 16,
+    instruct: Instruct = plainly,
 ) -> Loss:
     """The losses on `poems`: as instruction examples if the checkpoint knows roles, else as plain text.
 
     In plain text every character counts, title and newlines too, so both are the same. float32 by default,
     so that every machine gives the same figure.
     """
+    learned, learned_count, whole, whole_count = (
+        loss_rows(checkpoint, poems, precision, batch_size, instruct).sum(0).tolist()
+    )
+    return Loss(learned / learned_count, whole / whole_count)
+
+
+def loss_rows(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    precision: torch.dtype = torch.float32,
+    batch_size: int = 16,
+    instruct: Instruct = plainly,
+) -> Tensor:
+    """(rows, 4): the sums of `row_sums` for each row of the batches that `poems` make."""
     model, tokenizer = checkpoint.model.eval(), checkpoint.tokenizer
     context = model.config.max_position_embeddings
-    cut = InstructionBatches.from_poems if tokenizer.has_roles else PlainTextBatches
-    batches: Batches = cut(poems, tokenizer, context=context, batch_size=batch_size, seed=None)
+    how: dict[str, Any] = {"context": context, "batch_size": batch_size, "seed": None}
+    batches: Batches = (
+        InstructionBatches.from_poems(poems, tokenizer, **how, instruct=instruct)
+        if tokenizer.has_roles
+        else PlainTextBatches(poems, tokenizer, **how)
+    )
     device = model.model.embed_tokens.weight.device
-    sums = partial(sums_on, device, precision, model, pad_id=tokenizer.pad_id)
-    return mean_losses(sums, batches.epoch(0))
+    sums = partial(sums_on, device, precision, model, pad_id=tokenizer.pad_id, loss_sums=row_sums)
+    with torch.no_grad():
+        return torch.cat([sums(batch).cpu() for batch in batches.epoch(0)]).double()
+
+
+def row_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
+    """(B, 4) sums: loss of the learned tokens, how many they are, loss of all tokens, how many."""
+    targets, learned = targets_of(batch, pad_id)
+    losses = token_losses(model, batch, targets)
+    return torch.stack(((losses * learned).sum(1), learned.sum(1), losses.sum(1), (targets != IGNORE).sum(1)), dim=1)
+
+
+def losses(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    precision: torch.dtype = torch.float32,
+    instruct: Instruct = plainly,
+) -> dict[str, Figure]:
+    """The losses that apply to the checkpoint. Their intervals are from drawing rows, of a few poems each, anew."""
+    learned, learned_count, whole, whole_count = loss_rows(checkpoint, poems, precision, instruct=instruct).T.tolist()
+    if not checkpoint.tokenizer.has_roles:
+        return known({"plain_text_loss": mean_figure(whole, whole_count)})
+    response = mean_figure(learned, learned_count)
+    return known({"response_loss": response, "whole_loss": mean_figure(whole, whole_count)})
 
 
 def unknown_share(checkpoint: Checkpoint, poems: Sequence[Poem]) -> float:
     """The share of characters, of titles and poems, that the vocabulary does not have."""
     rows = checkpoint.tokenizer.encode_many([p.title + p.text for p in poems])
     return sum(row.count(checkpoint.tokenizer.unk_id) for row in rows) / sum(map(len, rows))
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    *,
+    titles: int = 200,
+    candidates: int = 1,
+    settings: GenerationSettings | None = None,
+    precision: torch.dtype = torch.float32,
+    instruct: Instruct = plainly,
+    library: Library | None = None,
+    progress: Progress = lambda *_: None,
+) -> Evaluation:
+    """All figures of a checkpoint: losses on all `poems`, everything else on the titles of the first so many.
+
+    A base model gets the title and a newline as its prompt, and is stopped at `settings.max_new_tokens`. With
+    several `candidates`, the one that sounds best is judged. `instruct` gives the instruction under which a poem's
+    loss is taken, for models that were taught more than one.
+
+    Raises:
+        ValueError: there are fewer poems than titles asked for, or none was asked for.
+    """
+    asked = first_titles(poems, titles)
+    written = write_many(
+        checkpoint,
+        asked,
+        settings,
+        candidates=candidates,
+        score=sounding,
+        progress=lambda done: progress("writing", done, titles),
+    )
+    found = judge(written, library)
+    found |= heard_titles(checkpoint, poems, [w.text for w in written], settings, progress)
+    return Evaluation(found | losses(checkpoint, poems, precision, instruct), titles, len(poems))
+
+
+def compare(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    *,
+    base: Checkpoint | None = None,
+    titles: int = 200,
+    candidates: int = 1,
+    settings: GenerationSettings | None = None,
+    precision: torch.dtype = torch.float32,
+    instruct: Instruct = plainly,
+    library: Library | None = None,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Evaluation]:
+    """The figures of a checkpoint beside those of `base`, of the real poems on the same titles, and of shuffled ones.
+
+    With several candidates, the best of them have a column of their own beside the raw poems. How well the
+    real poems fit their titles is what `checkpoint` thinks of it.
+
+    Raises:
+        ValueError: as `evaluate` does.
+    """
+    first_titles(poems, titles)
+    how: dict[str, Any] = {
+        "titles": titles,
+        "settings": settings,
+        "precision": precision,
+        "library": library,
+        "instruct": instruct,
+    }
+    taught = checkpoint.tokenizer.has_roles
+    columns: dict[str, Evaluation] = {}
+
+    def told(name: str) -> Progress:
+        return lambda stage, done, total: progress(f"{name}: {stage}", done, total)
+
+    if base and taught:
+        columns["base"] = evaluate(base, poems, **how, progress=told("base"))
+    name = "fine-tuned" if taught else "base"
+    columns[name] = evaluate(checkpoint, poems, **how, progress=told(name))
+    if candidates > 1:
+        best = f"best of {candidates}"
+        columns[best] = evaluate(checkpoint, poems, **how, candidates=candidates, progress=told(best))
+    asked = poems[:titles]
+    real = judge([Written(p.text, "end") for p in asked], library)
+    real |= heard_titles(checkpoint, poems, [p.text for p in asked], settings, told("real poems"))
+    columns["real poems"] = Evaluation(real, titles)
+    columns["shuffled"] = Evaluation(judge([shuffled(p) for p in asked], library), titles)
+    return columns
+
+
+def first_titles(poems: Sequence[Poem], titles: int) -> list[str]:
+    """The titles to write on.
+
+    Raises:
+        ValueError: there are fewer poems than titles asked for, or none was asked for.
+    """
+    if not 0 < titles <= len(poems):
+        raise ValueError(f"titles is {titles}, must lie in 1 … {len(poems)}, the number of poems")
+    return [poem.title for poem in poems[:titles]]
+
+
+def heard_titles(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    texts: Iterable[str],
+    settings: GenerationSettings | None,
+    progress: Progress,
+) -> dict[str, Figure]:
+    """`listening` for the first 200 of the texts, at the device's fastest precision; nothing if titles are too few."""
+    pool = [poem.title for poem in poems]
+    if len(set(pool)) <= OTHERS:
+        return {}
+    read = [first_poem(text) for text in texts][:LISTENED]
+    seed = (settings or GenerationSettings()).seed
+    precision = fastest(checkpoint.model.model.embed_tokens.weight.device)
+    return listening(checkpoint, pool[: len(read)], read, pool, seed=seed, precision=precision, progress=progress)

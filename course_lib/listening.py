@@ -1,0 +1,82 @@
+"""Does a poem listen to its title? Ask the model how likely the poem is under this title, and under others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from course_lib.batches import IGNORE
+from course_lib.checkpoints import Checkpoint
+from course_lib.figures import Figure, known, mean_figure
+from course_lib.generation import prompt_ids
+
+OTHERS = 15  # titles that are not the poem's own
+
+Progress = Callable[[str, int, int], object]
+"""Told what is being done, how much of it is done, and how much there is to do."""
+
+
+def listening(
+    checkpoint: Checkpoint,
+    titles: Sequence[str],
+    texts: Sequence[str],
+    pool: Sequence[str],
+    *,
+    seed: int = 0,
+    precision: torch.dtype = torch.float32,
+    at_once: int = 4,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Figure]:
+    """How much likelier the model finds each text under its own title than under 15 others drawn from `pool`.
+
+    The gain is in nats per character, against the mean of the others; its own title wins if it is likelier than
+    under any other: by chance in 1 of 16. A text of no characters gains nothing, and does not win.
+
+    Raises:
+        ValueError: the pool has fewer than 15 other titles.
+    """
+    asked: list[list[str]] = []
+    for number, title in enumerate(titles):
+        others = sorted(set(pool) - {title})
+        if len(others) < OTHERS:
+            raise ValueError(f"{len(others)} titles beside {title!r}, at least {OTHERS} are needed to compare with")
+        asked.append([title, *random.Random(f"{seed} {number} {title}").sample(others, OTHERS)])
+    gains, wins = [0.0] * len(texts), [False] * len(texts)
+    by_length = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))  # little padding
+    for start in range(0, len(by_length), at_once):
+        numbers = by_length[start : start + at_once]
+        pairs = [(title, texts[i]) for i in numbers for title in asked[i]]
+        likely = log_likelihoods(checkpoint, pairs, precision).view(len(numbers), 1 + OTHERS)
+        for i, (own, *rest) in zip(numbers, likely.tolist(), strict=True):
+            gains[i], wins[i] = own - sum(rest) / OTHERS, own > max(rest)
+        progress("reading under 16 titles", start + len(numbers), len(by_length))
+    return known({"own_title_gain": mean_figure(gains), "own_title_wins": mean_figure(wins)})
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], precision: torch.dtype = torch.float32
+) -> Tensor:
+    """What the model thinks of each (title, text): nats per character of the text, (B,), all below 0.
+
+    What exceeds the context is not looked at, nor is the end mark, which a base model does not set.
+    """
+    model, tokenizer = checkpoint.model.eval(), checkpoint.tokenizer
+    prompts = [prompt_ids(tokenizer, title) for title, _ in pairs]
+    context = model.config.max_position_embeddings
+    rows = [(prompt + tokenizer.encode(text))[:context] for prompt, (_, text) in zip(prompts, pairs, strict=True)]
+    shape = (len(rows), max(map(len, rows)))
+    ids, targets = torch.full(shape, tokenizer.pad_id), torch.full(shape, IGNORE)
+    for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        ids[i, : len(row)] = torch.tensor(row)
+        targets[i, len(prompt) - 1 : len(row) - 1] = torch.tensor(row[len(prompt) :])
+    weight, asked = model.model.embed_tokens.weight, targets != IGNORE
+    with torch.autocast(weight.device.type, precision, enabled=precision != torch.float32):
+        hidden = model.model(ids.to(weight.device), None)[asked.to(weight.device)]
+        logits = F.linear(hidden, weight).float()  # of the poems' characters alone, which halves the work
+    costs = F.cross_entropy(logits, targets[asked].to(weight.device), reduction="none").cpu()
+    return -torch.zeros(len(rows)).index_add(0, asked.nonzero()[:, 0], costs) / asked.sum(1)
