@@ -5,33 +5,59 @@ PYTHON ?= python3
 # The address of one more package index, if PyTorch is to come from there: the small build for machines without
 # an NVIDIA card, for instance. None is wired in; pip's own settings hold. It counts when .venv is first made.
 TORCH_INDEX ?=
+# Another PyTorch than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6". It counts at the same time.
+TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test course clean
+.PHONY: help lab app course test lint hygiene notebooks pictures badges links memory clean
 
-python := .venv/bin/python
-install := $(python) -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
+constraints := $(if $(TORCH),.venv/constraints.txt,constraints.txt)
+install := $(python) -m pip install --quiet --constraint $(constraints) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The kernel named python3 is the one in .venv, whatever else is installed for this user.
 export JUPYTER_PREFER_ENV_PATH := 1
+# Every file here is UTF-8, which Windows would not assume.
+export PYTHONUTF8 := 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 lab: .venv/ready-lab ## open the course in JupyterLab
-	$(python) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
-	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-	  $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(python) -m jupyterlab --config=.jupyterlab/jupyter_lab_config.py $(if $(filter 0,$(shell id -u)),--allow-root)
 
-test: .venv/ready-test ## check everything: lint, types, tests, and the notebooks on a shortened schedule
-	$(python) -m ruff check
-	$(python) -m ruff format --check
-	$(python) -m mypy
-	COURSE_FAST=1 $(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 tests $(wildcard notebooks)
+app: .venv/ready-app ## open the title box alone, as a web page
+	$(python) -m voila app/poem.ipynb --preheat_kernel=True
 
 course: .venv/ready-lab ## run all notebooks from top to bottom and keep what they show
 	$(python) scripts/run_notebooks.py
+
+test: lint ## check everything: lint, types, tests, and the notebooks on a shortened schedule
+	COURSE_FAST=1 $(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 tests $(wildcard notebooks)
+
+lint: .venv/ready-test ## check style and types alone
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+
+hygiene: .venv/ready-lab ## say whether the notebooks are fit to be committed
+	$(python) scripts/check_notebooks.py
+
+notebooks: course ## run all notebooks, clean them, and see that they are fit to be committed
+	$(python) scripts/check_notebooks.py
+
+pictures: .venv/ready-test ## take the README's pictures anew, in a browser
+	COURSE_BROWSER=required COURSE_PICTURES=assets/pictures $(python) -m pytest --quiet tests/browser -k picture
+
+badges: .venv/ready-lab ## write the address of the remote `origin` into README and notebooks
+	$(python) scripts/write_badges.py
+
+links: .venv/ready-lab ## follow every link of README and notebooks
+	$(python) scripts/check_links.py --online
+
+memory: .venv/ready-lab ## run all notebooks within 2 GB, as on Binder, and tell what each takes
+	$(python) scripts/measure_memory.py
 
 clean: ## remove .venv and the caches; poems, notebooks and checkpoints stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -47,10 +73,17 @@ clean: ## remove .venv and the caches; poems, notebooks and checkpoints stay
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/ready-lab: .venv/made pyproject.toml constraints.txt
+.venv/constraints.txt: .venv/made constraints.txt
+	sed 's/^torch==.*/torch$(TORCH)/' constraints.txt > $@
+
+.venv/ready-lab: .venv/made pyproject.toml $(constraints)
 	$(install) --editable '.[lab]'
 	@touch $@
 
-.venv/ready-test: .venv/made pyproject.toml constraints.txt
-	$(install) --editable '.[test]'
+.venv/ready-app: .venv/made pyproject.toml $(constraints)
+	$(install) --editable '.[app]'
 	@touch .venv/ready-lab $@
+
+.venv/ready-test: .venv/made pyproject.toml $(constraints)
+	$(install) --editable '.[test]'
+	@touch .venv/ready-lab .venv/ready-app $@

@@ -88,24 +88,27 @@ def _seal() -> str:
 
 
 class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """A field for the title, sliders for temperature and top-p, a seed, *Write*, *Stop*, and a page.
+    """Fields for the title, temperature, top-p and seed, the buttons *Write* and *Stop*, and a page.
 
     The poem is written in a thread of its own, one at a time, so that *Stop* is heard; `pace` is the least
-    time between two characters, in seconds.
+    time between two characters, in seconds. Number fields, not sliders: the sliders of ipywidgets have no name
+    that a screen reader could read out.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, pace: float = 0.05) -> None:
-        self._checkpoint, self._pace = checkpoint, pace
+        self._checkpoint, self.pace = checkpoint, pace
         self._pen = threading.Lock()  # whoever writes holds it
         self._writing: Writing | None = None
         self._thread: threading.Thread | None = None
         usual = GenerationSettings()
-        narrow, slider = {"description_width": "initial"}, {"step": 0.05, "continuous_update": False}
+        narrow = {"description_width": "initial"}
         self.typed = widgets.Text(DEMO_TITLE, description="Title", placeholder="題目", style=narrow)
-        self.temperature = widgets.FloatSlider(
-            usual.temperature, min=0, max=2, description="Temperature", style=narrow, **slider
+        self.temperature = widgets.BoundedFloatText(
+            usual.temperature, min=0, max=2, step=0.05, description="Temperature", style=narrow
         )
-        self.top_p = widgets.FloatSlider(usual.top_p, min=0.05, max=1, description="Top-p", style=narrow, **slider)
+        self.top_p = widgets.BoundedFloatText(
+            usual.top_p, min=0.05, max=1, step=0.05, description="Top-p", style=narrow
+        )
         self.seed = widgets.IntText(usual.seed, description="Seed", style=narrow)
         self.write_button = widgets.Button(description="Write", button_style="primary")
         self.stop_button = widgets.Button(description="Stop", disabled=True)
@@ -113,7 +116,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.typed.on_msg(self._on_message)
         self.write_button.on_click(self.write)
         self.stop_button.on_click(self.stop)
-        super().__init__([self._controls(), self.page])
+        super().__init__([self._controls(), self.page], layout=widgets.Layout(max_width="46em"))
 
     def __repr__(self) -> str:  # what a page without a kernel shows in place of the widget
         return "The title box comes to life when this cell is run in Jupyter."
@@ -122,10 +125,9 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.typed.layout = widgets.Layout(flex="1 1 12em", width="auto", min_width="10em")
         for button in (self.write_button, self.stop_button):
             button.layout = widgets.Layout(width="6em")
-        self.temperature.layout = widgets.Layout(flex="1 1 17em", width="auto", min_width="17em")
-        self.top_p.layout = widgets.Layout(flex="1 1 14em", width="auto", min_width="14em")
-        self.seed.layout = widgets.Layout(flex="0 0 auto", width="9em")
-        row = widgets.Layout(flex_flow="row wrap", align_items="center", max_width="46em")
+        for field, width in ((self.temperature, "10em"), (self.top_p, "7.5em"), (self.seed, "6.5em")):
+            field.layout = widgets.Layout(flex=f"1 1 {width}", width="auto")
+        row = widgets.Layout(flex_flow="row wrap", align_items="center")
         return widgets.VBox(
             [
                 widgets.HBox([self.typed, self.write_button, self.stop_button], layout=row),
@@ -173,7 +175,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.page.value = poem_html(title, "", "writing", note)
             for _ in writing:
                 self.page.value = poem_html(title, writing.text, "writing", note)
-                time.sleep(self._pace)
+                time.sleep(self.pace)
             state = writing.reason or "failed"
         except Exception as error:  # a thread has nobody to raise it to
             note = explain(error)

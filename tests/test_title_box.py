@@ -126,7 +126,7 @@ def resting(box: TitleBox) -> bool:
     return not box.write_button.disabled and box.stop_button.disabled
 
 
-def test_the_poem_is_that_of_write_with_the_settings_of_the_sliders(box: TitleBox, checkpoint: Checkpoint) -> None:
+def test_the_poem_is_that_of_write_with_the_settings_of_the_fields(box: TitleBox, checkpoint: Checkpoint) -> None:
     assert (state(box), resting(box)) == ("Ready", True)
     box.temperature.value, box.top_p.value, box.seed.value = 1.3, 0.6, 5
     box.write_button.click()
@@ -264,5 +264,5 @@ def test_only_core_widgets_are_used(checkpoint: Checkpoint) -> None:
         widget = pending.pop()
         seen.add(widget._model_name)
         pending += getattr(widget, "children", ())
-    core = {"VBoxModel", "HBoxModel", "TextModel", "FloatSliderModel", "IntTextModel", "ButtonModel", "HTMLModel"}
+    core = {"VBoxModel", "HBoxModel", "TextModel", "BoundedFloatTextModel", "IntTextModel", "ButtonModel", "HTMLModel"}
     assert seen == core

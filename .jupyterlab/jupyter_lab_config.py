@@ -1,0 +1,26 @@
+"""JupyterLab as `make lab` starts it."""
+
+from pathlib import Path
+from typing import Any
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def without_dead_widgets(model: dict[str, Any], **_: object) -> None:
+    """Save a widget as its one line of text alone.
+
+    It lives in the kernel; without one, its place in the notebook would say "Error displaying widget".
+    """
+    if model["type"] == "notebook":
+        model["content"]["metadata"].pop("widgets", None)
+        for cell in model["content"]["cells"]:
+            for output in cell.get("outputs", []):
+                output.get("data", {}).pop(WIDGET, None)
+
+
+here = Path(__file__).resolve().parent
+c = get_config()  # type: ignore[name-defined]  # noqa: F821  # Jupyter provides it
+c.ContentsManager.pre_save_hook = without_dead_widgets
+c.LabApp.app_settings_dir = str(here)  # overrides.json: no question about news, nothing looked up on the internet
+c.ServerApp.root_dir = str(here.parent)
+c.LabApp.default_url = "/lab/tree/notebooks"

@@ -1,0 +1,176 @@
+"""What a learner sees and does, so that the tests read like one: a server, a notebook in JupyterLab, the title box."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from playwright.sync_api import Browser, Locator, Page
+
+PATIENCE = 300  # seconds that any one thing may take; a quiet machine needs three
+ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*")
+ROOT = Path(__file__).resolve().parents[2]
+LOOKS = Path(__file__).with_name("looks.js").read_text("utf-8")
+CURRENT = "window.jupyterapp.shell.currentWidget"
+
+
+@contextmanager
+def serving(target: str, *options: str, folder: Path, **environment: str) -> Iterator[str]:
+    """Start the server that `make TARGET` starts, give the address it prints, and end it.
+
+    The command is the Makefile's own, with this Python and with `options`; `folder` is for the server's own affairs.
+    """
+    planned = subprocess.run(
+        ["make", "-n", "--no-print-directory", target], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    command = [sys.executable, *shlex.split(planned.splitlines()[-1])[1:], "--no-browser", *options]
+    own = {"JUPYTER_CONFIG_DIR": f"{folder}/config", "JUPYTER_RUNTIME_DIR": f"{folder}/runtime"}
+    settings = os.environ | own | {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": f"{folder}/ipython"} | environment
+    with subprocess.Popen(
+        command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as server:
+        said = []
+        try:
+            for line in server.stdout or ():
+                said.append(line)
+                if address := ADDRESS.search(line):
+                    break
+            else:
+                raise AssertionError("the server ended at once:\n" + "".join(said))
+            threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would halt the server
+            yield address[0]
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def window(browser: Browser) -> Iterator[Page]:
+    """A browser window of 1280 by 900. A dialog box, such as a script that was typed would show, is a failure."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=2)
+    page.set_default_timeout(PATIENCE * 1000)
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    yield page
+    page.close()
+    assert not dialogs, dialogs
+
+
+class Notebook:
+    """A notebook open in JupyterLab, its kernel ready."""
+
+    def __init__(self, page: Page, lab: str, path: str) -> None:
+        self.page = page
+        # A workspace of its own, so that no other window's notebooks are opened as well.
+        own = f"/lab/workspaces/{uuid4().hex}/tree/{path}"
+        page.goto(urlsplit(lab)._replace(path=own).geturl(), wait_until="domcontentloaded")
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+        # Cells that are run before the kernel has said what it is are lost now and then.
+        self.script(
+            "const s = current.context.sessionContext; await current.context.ready; await s.ready;"
+            "await s.session.kernel.info"
+        )
+
+    def script(self, body: str, argument: object = None) -> object:
+        """Run JavaScript on the page; `current` is the notebook's panel, `x` the argument."""
+        late = f"new Promise((_, fail) => setTimeout(() => fail(new Error('not done in time')), {PATIENCE * 1000}))"
+        done = f"(async () => {{ const current = {CURRENT}; {body} }})()"
+        return self.page.evaluate(f"x => Promise.race([{done}, {late}])", argument)
+
+    def command(self, name: str, **arguments: str) -> object:
+        """Run one of JupyterLab's commands, as its menus do, to the end."""
+        return self.script("return await window.jupyterapp.commands.execute(...x)", [name, arguments])
+
+    def cell(self, text: str) -> Locator:
+        """The code cell that contains `text`, made the active one and brought into view."""
+        index = self.script(
+            "const c = current.content;"
+            "const has = w => w.model.type === 'code' && w.model.sharedModel.source.includes(x);"
+            "const i = c.widgets.findIndex(has);"
+            "c.deselectAll(); c.activeCellIndex = i; await c.scrollToItem(i, 'center'); return i",
+            text,
+        )
+        assert index != -1, f"no code cell has {text!r}"
+        return self.page.locator(f'.jp-Cell[data-windowed-list-index="{index}"]')
+
+    def run_through(self, text: str) -> Locator:
+        """Run the cells up to and including the one that contains `text`."""
+        cell = self.cell(text)
+        self.command("notebook:run-all-above")
+        self.cell(text)
+        self.command("notebook:run-cell")
+        return cell
+
+    def troubles(self) -> list[str]:
+        """Every traceback and every warning among the outputs."""
+        kinds = ("error", "stderr")
+        return self.page.locator(
+            ",".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds)
+        ).all_inner_texts()
+
+    def ask_kernel(self, expression: str) -> str:
+        """The repr of a Python expression, in the kernel, when it has done all that it was sent before."""
+        reply = self.script(
+            "const ask = {code: '', silent: true, user_expressions: {x}};"
+            "const future = current.context.sessionContext.session.kernel.requestExecute(ask);"
+            "return (await future.done).content.user_expressions.x",
+            expression,
+        )
+        assert isinstance(reply, dict)
+        assert reply["status"] == "ok", reply
+        return str(reply["data"]["text/plain"])
+
+
+class Box:
+    """The title box. Its controls are found as a screen reader finds them: by their role and their name."""
+
+    def __init__(self, within: Locator) -> None:
+        self.within = within
+        self.title = within.get_by_role("textbox", name="Title", exact=True)
+        self.write = within.get_by_role("button", name="Write", exact=True)
+        self.stop = within.get_by_role("button", name="Stop", exact=True)
+        self.temperature = within.get_by_role("spinbutton", name="Temperature", exact=True)
+        self.top_p = within.get_by_role("spinbutton", name="Top-p", exact=True)
+        self.seed = within.get_by_role("spinbutton", name="Seed", exact=True)
+        self.whole = within.locator(".widget-vbox:has([role=status])").first
+        self.paper = within.locator("div:has(> [role=status])").last
+        self.columns = self.paper.locator('[style*="vertical-rl"]')
+
+    def put(self, title: str) -> None:
+        """Type a title and press Enter."""
+        self.title.fill(title)
+        self.title.press("Enter")
+
+    def says(self, pattern: str) -> str:
+        """Wait until the line below the poem matches, and give it."""
+        status = self.within.get_by_role("status").filter(has_text=re.compile(pattern))
+        status.wait_for()
+        return status.inner_text()
+
+    def poem(self) -> list[str]:
+        """The columns as they stand, title first."""
+        return [text for text in self.columns.all_inner_texts() if text]
+
+    def rest(self) -> None:
+        """Stop what is being written, and wait until Write can be pressed."""
+        self.stop.or_(self.write).locator("visible=true").first.wait_for()
+        if self.stop.is_enabled():
+            self.stop.click()
+        self.within.locator("button:enabled", has_text="Write").wait_for()
+
+    def clipped(self) -> list[str]:
+        """The parts that stick out of their place or do not show all that they hold."""
+        return self._look("clipped")
+
+    def pale(self) -> list[str]:
+        """The parts whose text is hard to tell from what is behind it."""
+        return self._look("pale")
+
+    def _look(self, how: str) -> list[str]:
+        return self.whole.evaluate(f"e => {{ {LOOKS}; return {how}(e); }}")

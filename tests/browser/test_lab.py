@@ -1,0 +1,227 @@
+"""The course in a real JupyterLab: notebook 5's title box, and notebook 4's plot, as a learner meets them."""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from pages import Box, Notebook, window
+from playwright.sync_api import Browser
+
+from course_lib.poems import DEMO_TITLE
+from course_lib.title_box import THREAD
+
+WRITERS = f"sum(t.name == {THREAD!r} for t in __import__('threading').enumerate())"
+
+
+@pytest.fixture(scope="module")
+def notebook(browser: Browser, lab: str) -> Iterator[Notebook]:
+    """Notebook 5, all its cells run."""
+    with window(browser) as page:
+        opened = Notebook(page, lab, "notebooks/05_generate.ipynb")
+        opened.command("notebook:run-all-cells")
+        yield opened
+
+
+@pytest.fixture
+def box(notebook: Notebook) -> Iterator[Box]:
+    """The title box, at rest, in a window of the usual width."""
+    made = Box(notebook.cell("box = title_box"))
+    notebook.ask_kernel("setattr(box.page, 'value', poem_html('', '', 'ready'))")
+    made.says("Ready")  # and not what the test before has left there
+    yield made
+    notebook.page.set_viewport_size({"width": 1280, "height": 900})
+    notebook.ask_kernel("setattr(box, 'pace', 0.05)")
+    made.rest()
+
+
+@pytest.fixture
+def slow(notebook: Notebook, box: Box) -> Box:
+    """The box so slow that on any machine there is time to press Stop before the poem is finished."""
+    notebook.ask_kernel("setattr(box, 'pace', 0.5)")
+    return box
+
+
+# --- the title box --------------------------------------------------------------------------------
+
+
+def test_all_cells_run_without_a_traceback_or_a_warning(notebook: Notebook) -> None:
+    notebook.cell("read_until")  # the last one: what is far away is not drawn
+    assert notebook.troubles() == []
+    assert notebook.ask_kernel("mine") == "False"
+
+
+def test_jupyterlab_asks_the_learner_nothing(notebook: Notebook) -> None:
+    assert notebook.page.locator(".Toastify__toast, .jp-Dialog").all_inner_texts() == []
+
+
+def test_a_poem_arrives_character_by_character(notebook: Notebook, box: Box) -> None:
+    box.within.evaluate(
+        """e => { window.seen = []; const columns = () => [...e.querySelectorAll("[style*=vertical-rl]")];
+           const look = () => window.seen.push(columns().slice(1).map(c => c.textContent).join(""));
+           new MutationObserver(look).observe(e, {childList: true, subtree: true}); }"""
+    )
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    text = "".join(box.poem()[1:])
+    seen = notebook.page.evaluate("[...new Set(window.seen)]")
+    assert [text.startswith(part) for part in seen] == [True] * len(seen)
+    assert len(seen) > len(text) / 2
+    below = Box(notebook.cell("characters = list(poem)"))  # the same poem, written without the box
+    assert below.poem() == [DEMO_TITLE, *box.poem()[1:]]
+
+
+@pytest.mark.usefixtures("glyphs")
+def test_a_poem_stands_upright_from_right_to_left_in_the_middle(box: Box) -> None:
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    paper = box.paper.bounding_box()
+    columns = [column.bounding_box() for column in box.columns.all()]
+    assert all(column["height"] > 4 * column["width"] for column in columns)
+    assert [column["x"] for column in columns] == sorted((column["x"] for column in columns), reverse=True)
+    assert len({column["y"] for column in columns}) == 1
+    right = paper["x"] + paper["width"] - columns[0]["x"] - columns[0]["width"]
+    left = columns[-1]["x"] - paper["x"]
+    assert abs(right - left) < paper["width"] / 8
+
+
+def test_stop_ends_the_next_poem_in_the_middle(slow: Box) -> None:
+    for title in ("江雪", "山居"):
+        slow.write.wait_for()
+        slow.put(title)
+        slow.says(r"Writing.* [3-9] characters so far")
+        assert slow.write.is_disabled()
+        slow.stop.click()
+        slow.says(r"Stopped by you, after \d+ characters\.")
+        text = "".join(slow.poem()[1:])
+        assert 3 <= len(text) < 20
+        assert slow.poem()[0] == title
+        slow.rest()
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("   ", "Refused. The title is blank. Type a few Chinese characters: 春夜喜雨, for instance."),
+        ("長" * 61, "Refused. This title has 61 characters; 60 is the most, to leave the poem room."),
+        ("<script>alert(1)</script>", "Refused. There is no Chinese character in this title"),
+        ("<RES>", "Refused. A mark such as <RES> is plain text when typed into a title"),
+    ],
+    ids=["blank", "over-long", "script", "mark"],
+)
+def test_a_title_that_cannot_be_used_is_refused_in_a_sentence(box: Box, typed: str, sentence: str) -> None:
+    box.put(typed)
+    box.says(re.escape(sentence))
+    assert box.poem() == []
+    box.rest()
+
+
+def test_what_is_left_out_of_a_title_is_shown_and_never_becomes_html(box: Box) -> None:
+    box.put("春<EOS>夜<img src=x onerror=alert(1)>")
+    assert "Left out: <EOS> < i m g" in box.says("Finished|Cut off")
+    assert box.poem()[0] == "春夜"
+    assert box.within.locator("img, script").count() == 0
+
+
+def test_ten_quick_clicks_leave_one_poem_being_written_and_no_thread_behind(notebook: Notebook, slow: Box) -> None:
+    slow.title.fill("江雪")
+    slow.write.evaluate("button => { for (let i = 0; i < 10; i++) button.click(); }")
+    slow.says("so far")
+    assert notebook.ask_kernel(WRITERS) == "1"
+    slow.stop.click()
+    slow.says("Stopped")
+    slow.rest()
+    assert notebook.ask_kernel("(box.wait(), " + WRITERS + ")[1]") == "0"
+
+
+def test_every_control_is_reached_and_worked_by_keyboard(notebook: Notebook, box: Box) -> None:
+    press = notebook.page.keyboard.press
+    box.title.focus()
+    for control in (box.write, box.temperature, box.top_p, box.seed):  # Stop is off as long as nothing is written
+        press("Tab")
+        assert control.evaluate("e => e === document.activeElement")
+    press("ArrowUp")
+    box.temperature.focus()
+    press("ArrowDown")
+    press("Tab")
+    assert notebook.ask_kernel("(box.seed.value, box.temperature.value)") == "(1, 0.75)"
+    box.write.focus()
+    press("Enter")
+    box.says("so far")
+    box.stop.focus()
+    press("Enter")
+    box.says("Stopped|Finished")
+    box.seed.fill("0")
+    box.temperature.fill("0.8")
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_nothing_is_clipped_or_pale(notebook: Notebook, box: Box, width: int) -> None:
+    notebook.page.set_viewport_size({"width": width, "height": 900})
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    for theme in ("Dark", "Light"):
+        notebook.command("apputils:change-theme", theme=f"JupyterLab {theme}")
+        notebook.page.locator(f"[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
+        assert box.clipped() == []
+        assert box.pale() == []
+
+
+def test_a_saved_notebook_opens_again_without_a_broken_widget(browser: Browser, lab: str, course: Path) -> None:
+    path = course / "notebooks" / "saved.ipynb"
+    saved = nbformat.read(course / "notebooks" / "05_generate.ipynb", as_version=4)
+    code = "from course_lib import checkpoints, recipes, title_box\n"
+    code += "title_box.title_box(checkpoints.load_checkpoint(recipes.FINETUNED))"
+    saved.cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(saved, path)
+    with window(browser) as page:
+        notebook = Notebook(page, lab, "notebooks/saved.ipynb")
+        notebook.command("notebook:run-all-cells")
+        Box(notebook.cell("title_box")).says("Ready")
+        notebook.command("docmanager:save")
+        assert '"execution_count": 1' in path.read_text()
+        notebook.script("await current.context.sessionContext.shutdown()")
+    with window(browser) as page:
+        cell = Notebook(page, lab, "notebooks/saved.ipynb").cell("title_box")
+        cell.get_by_text("The title box comes to life when this cell is run in Jupyter.").wait_for()
+        assert "Error" not in cell.inner_text()
+
+
+# --- the plot -------------------------------------------------------------------------------------
+
+
+def test_the_plot_moves_while_the_model_learns(browser: Browser, lab: str) -> None:
+    with window(browser) as page:
+        notebook = Notebook(page, lab, "notebooks/04_finetune.ipynb")
+        cell = notebook.cell("plot.watch")
+        notebook.command("notebook:clear-all-cell-outputs")
+        cell.evaluate(
+            """e => { window.drawn = new Set(); const look = () => e.innerText.includes("[*]") &&
+               e.querySelectorAll("img").forEach(image => window.drawn.add(image.src));
+               new MutationObserver(look).observe(e, {childList: true, subtree: true, attributes: true}); }"""
+        )
+        notebook.run_through("plot.watch")
+        assert not (troubles := notebook.troubles()), "\n".join(troubles)
+        assert page.evaluate("window.drawn.size") > 3
+        assert cell.locator("img").count() == 1
+
+
+# --- the README's pictures ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("glyphs")
+def test_picture_of_the_title_box(box: Box, pictures: Path) -> None:
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    box.title.blur()
+    box.whole.screenshot(path=pictures / "title_box.png")
+
+
+def test_picture_of_the_plot_as_notebook_4_was_saved(browser: Browser, lab: str, pictures: Path) -> None:
+    with window(browser) as page:
+        (plot,) = Notebook(page, lab, "notebooks/04_finetune.ipynb").cell("plot.watch").locator("img").all()
+        head, _, data = (plot.get_attribute("src") or "").partition("base64,")
+        assert "image/png" in head
+        (pictures / "loss_plot.png").write_bytes(base64.b64decode(data))

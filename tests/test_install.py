@@ -1,0 +1,62 @@
+"""The package without its clone: what a notebook that stands alone installs has everything it needs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json
+import course_lib
+from course_lib import poems, recipes
+from course_lib.checkpoints import load_checkpoint
+from course_lib.generation import GenerationSettings, write
+written = write(load_checkpoint(recipes.FINETUNED), poems.DEMO_TITLE, GenerationSettings(max_new_tokens=5))
+counts = {split: len(poems.load_poems(split)) for split in ("validation", "test")}
+print(json.dumps([course_lib.__file__, str(poems.ASSETS), counts, len(list(written)), recipes.BASE.is_dir()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the package was installed from a wheel, as pip does with an address."""
+    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(repository / name, source)
+    for name in ("course_lib", "assets"):
+        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    offline = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    asked = [sys.executable, "-m", "pip", "install", *offline, "--target", str(site), str(source)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+def test_an_installed_package_finds_poems_and_checkpoints_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("COURSE")}
+    asked, environment = [sys.executable, "-c", PROGRAM], clean | {"PYTHONPATH": str(site)}
+    done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    package, assets, counts, characters, base = json.loads(done.stdout)
+    assert Path(package).parent == site / "course_lib"
+    assert Path(assets) == site / "course_lib" / "assets"
+    assert counts == {"validation": 1000, "test": 1000}
+    assert (characters, base) == (5, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_modules_and_assets_are_installed_and_nothing_else(site: Path, repository: Path) -> None:
+    modules = {path.name for path in (repository / "course_lib").glob("*.py")}
+    assert {path.name for path in (site / "course_lib").glob("*.py")} == modules
+    assets = files(repository / "assets")
+    needed = {name for name in assets if not name.startswith(("figures/", "pictures/"))}
+    assert files(site / "course_lib" / "assets") == needed < assets
+    assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"course_lib"}
