@@ -7,6 +7,8 @@ when it needs them (FSDP2, Zhao et al. 2023). Either way the run takes the steps
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -102,11 +104,17 @@ def join(device: torch.device, shard: bool = False) -> tuple[World, torch.device
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group()  # gloo for tensors on the CPU, NCCL for those on CUDA
+        atexit.register(leave)
     return World(dist.get_rank(), dist.get_world_size(), shard), device
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Part from the other processes, while Python still runs.
+
+    gloo's threads may hold the last tensors they sent; to drop one when Python has already shut down aborts the
+    process. They end with the group, and the group ends when no model holds it any more.
+    """
+    gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
 
