@@ -202,10 +202,11 @@ class Trainer:
         self.tokens_seen += tokens
         took = time.perf_counter() - began
         self.seconds += took
+        figures = torch.stack((*losses, gathered(grad_norm)))
         report = StepReport(
             step=self.step,
             epoch=epoch,
-            figures=torch.stack((*losses, gathered(grad_norm))),
+            figures=figures.tolist() if self.device.type == "cpu" else figures,
             learning_rate=learning_rate,
             tokens_seen=self.tokens_seen,
             tokens_per_second=tokens / took,
