@@ -33,6 +33,7 @@ def write(
     top_k: Annotated[int, option(help="Draw among so many of the likeliest; 0: no limit.")] = 0,
     min_p: Annotated[float, option(help="Leave out what has less than this share of the likeliest's chance.")] = 0,
     repeat_lines: Annotated[bool, option("--repeat-lines", help="Let a poem say the same line twice.")] = False,
+    presence_penalty: Annotated[float, option(help="How much to hold back characters the poem has already.")] = 2.0,
     max_new_tokens: Annotated[int, option(help="Stop after so many characters at the latest.")] = 200,
     count: Annotated[int, option(min=1, help="Poems for each title, with seeds counted up.")] = 1,
     candidates: Annotated[int, option(min=1, help="Write so many for each poem, and keep the best.")] = 1,
@@ -61,7 +62,9 @@ def write(
         raise Refusal("a title is blank: give it at least one character")
     from course_lib.generation import GenerationSettings
 
-    settings = GenerationSettings(temperature, top_p, top_k, max_new_tokens, seed, min_p, repeat_lines)
+    settings = GenerationSettings(
+        temperature, top_p, top_k, max_new_tokens, seed, min_p, repeat_lines, presence_penalty
+    )
     opened = open_checkpoint(checkpoint, device)
     tasks = list(dict.fromkeys(product(read_titles(typed, opened), range(seed, seed + count))))
     if out is not None:

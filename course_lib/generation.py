@@ -50,10 +50,11 @@ LINE_ENDS = "，。？！；：\n \u3000"  # what ends a line; the blanks, so th
 
 
 class Row:
-    """A text in the making: its tokens, its own source of chance, and the lines it has."""
+    """A text in the making: its tokens, its own source of chance, and the characters and lines it has."""
 
     def __init__(self, number: int, prompt: Sequence[int], chance: torch.Generator) -> None:
         self.number, self.ids, self.chance = number, list(prompt), chance
+        self.said: set[int] = set()  # its characters so far, the prompt's and punctuation apart
         self.line: tuple[int, ...] = ()  # the one begun
         self.last_of: dict[tuple[int, ...], list[int]] = {}  # all but a line's last token -> that token
 
@@ -62,6 +63,7 @@ class Row:
         self.ids.append(token)
         if token not in line_ends:
             self.line += (token,)
+            self.said.add(token)
         elif self.line:
             self.last_of.setdefault(self.line[:-1], []).append(self.line[-1])
             self.line = ()
@@ -86,7 +88,7 @@ def generate(
 
     A row ends with `end_id`, which is yielded, after `max_new_tokens`, or where the model's context ends.
     `banned` tokens are never drawn, nor is, unless `repeat_lines` is set, one that would complete a line for the
-    second time: `line_ends` are the tokens that end one. `chances` takes the place of the settings' seed.
+    second time: `line_ends` are the marks that end one. `chances` takes the place of the settings' seed.
 
     Raises:
         ValueError: a prompt is empty or leaves no room in the context.
@@ -107,7 +109,7 @@ def generate(
         tokens = next_tokens(model, rows, cached.read(read.to(device)), settings, banned)
         yield [(row.number, token) for row, token in zip(rows, tokens, strict=True)]
         for i in reversed(range(len(rows))):
-            rows[i].add(tokens[i], () if settings.repeat_lines else line_ends)
+            rows[i].add(tokens[i], line_ends)
             if tokens[i] == end_id or len(rows[i].ids) > context or made == settings.max_new_tokens:
                 cached.drop(i)
                 rows[i], tokens[i] = rows[-1], tokens[-1]
@@ -121,20 +123,25 @@ def next_tokens(
     model: PoetryModel, rows: Sequence[Row], logits: Tensor, settings: GenerationSettings, banned: Sequence[int]
 ) -> list[int]:
     """One token for each row, from (B, V) logits; where these do not decide beyond doubt, from the plain model's."""
-    logits = allowed(logits, rows, banned)
+    logits = allowed(logits, rows, settings, banned)
     noise = gumbel_noise([row.chance for row in rows], logits.shape[-1] if settings.temperature else 0)
     tokens, certain = draw(logits, noise, settings, DOUBT)
     for i in (~certain).nonzero()[:, 0].tolist():
         anew = model(torch.tensor([rows[i].ids], device=model.model.embed_tokens.weight.device))[:, -1]
-        tokens[i] = draw(allowed(anew, rows[i : i + 1], banned), noise[i : i + 1], settings)[0][0]
+        tokens[i] = draw(allowed(anew, rows[i : i + 1], settings, banned), noise[i : i + 1], settings)[0][0]
     return tokens.tolist()
 
 
-def allowed(logits: Tensor, rows: Sequence[Row], banned: Sequence[int]) -> Tensor:
-    """The logits in float32 and at hand, minus infinity for what must not be drawn; (B, V)."""
+def allowed(logits: Tensor, rows: Sequence[Row], settings: GenerationSettings, banned: Sequence[int]) -> Tensor:
+    """The logits in float32 and at hand, lower for what a text has said already; (B, V).
+
+    Minus infinity for what must not be drawn.
+    """
     logits = logits.float().cpu().index_fill_(1, torch.tensor(banned, dtype=torch.int64), -torch.inf)
     for i, row in enumerate(rows):
-        if repeating := row.repeating():
+        if settings.presence_penalty and row.said:
+            logits[i, list(row.said)] -= settings.presence_penalty
+        if not settings.repeat_lines and (repeating := row.repeating()):
             logits[i, repeating] = -torch.inf
     return logits
 

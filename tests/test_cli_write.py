@@ -55,6 +55,7 @@ def test_every_setting_reaches_the_poem(folder: Path, checkpoint: Checkpoint, ca
         ("--top-p 0.2", GenerationSettings(top_p=0.2)),
         ("--top-k 2", GenerationSettings(top_k=2)),
         ("--min-p 0.99", GenerationSettings(min_p=0.99)),
+        ("--presence-penalty 0", GenerationSettings(presence_penalty=0)),
         ("--max-new-tokens 5", GenerationSettings(max_new_tokens=5)),
     ):
         shown, _ = said(capsys, 0, *plain, *options.split())

@@ -1,5 +1,6 @@
 """Poems are reproducible, end for a stated reason, repeat no line, and hold nothing but characters."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from course_lib.generation import (
     write_many,
 )
 from course_lib.inference import CachedModel
-from course_lib.poems import load_poems, split_lines
+from course_lib.poems import han, load_poems, split_lines
 from course_lib.sampling import draw, gumbel_noise, row_generator
 from course_lib.titles import read_title
 
@@ -95,7 +96,7 @@ def test_a_poem_is_what_the_plain_model_writes(checkpoint, seed):
     prompt = prompt_ids(tokenizer, "江月")
     row, known = Row(0, prompt, row_generator(prompt, seed)), marks(tokenizer)
     while len(row.ids) < len(prompt) + 30 and row.ids[-1] != tokenizer.eos_id:
-        logits = allowed(checkpoint.model(torch.tensor([row.ids]))[:, -1], [row], known["banned"])
+        logits = allowed(checkpoint.model(torch.tensor([row.ids]))[:, -1], [row], chosen, known["banned"])
         token, _ = draw(logits, gumbel_noise([row.chance], logits.shape[-1]), chosen)
         row.add(int(token), known["line_ends"])
     assert "".join(write(checkpoint, "江月", chosen)) == tokenizer.decode(row.ids[len(prompt) :])
@@ -109,7 +110,7 @@ def test_greedy_writing_takes_the_likeliest_character_of_an_uncached_model(check
         logits[banned_ids(checkpoint.tokenizer)] = -torch.inf
         ids.append(int(logits.argmax()))
     start = len(prompt_ids(checkpoint.tokenizer, "江月"))
-    greedy = write(checkpoint, "江月", GenerationSettings(temperature=0, max_new_tokens=20))
+    greedy = write(checkpoint, "江月", GenerationSettings(temperature=0, max_new_tokens=20, presence_penalty=0))
     assert "".join(greedy) == checkpoint.tokenizer.decode(ids[start:])
 
 
@@ -201,6 +202,27 @@ def test_a_token_that_would_repeat_a_line_is_known():
     row.add(0, line_ends={0})
     assert row.repeating() == [9]
     assert row.ids == [1, 2, 5, 6, 0, 5, 7, 0, 0, 9, 0, 5, 8, 0]
+    assert row.said == {5, 6, 7, 8, 9}  # neither the prompt nor the marks
+
+
+def test_what_a_text_has_said_is_held_back_and_nothing_else():
+    rows = [Row(i, [1, 2], torch.Generator()) for i in range(2)]
+    for token in (4, 0, 4, 3):
+        rows[0].add(token, line_ends={0})
+    logits = torch.arange(12.0).view(2, 6)
+    held_back = allowed(logits.clone(), rows, GenerationSettings(presence_penalty=1.5), [5])
+    assert held_back.tolist() == [[0, 1, 2, 1.5, 2.5, -math.inf], [6, 7, 8, 9, 10, -math.inf]]
+    assert allowed(logits.clone(), rows, GenerationSettings(presence_penalty=0), []).equal(logits)
+
+
+def test_a_poem_repeats_its_characters_less_the_more_they_are_held_back(checkpoint):
+    always(checkpoint, *checkpoint.tokenizer.encode("江月春風花山水天人來何處見，。"))
+    repeated = []
+    for penalty in (0.0, 2.0, 100.0):
+        chosen = GenerationSettings(temperature=1, top_p=1, presence_penalty=penalty, max_new_tokens=12)
+        texts = [han(w.text) for w in write_many(checkpoint, TITLES, chosen)]
+        repeated.append(sum(len(text) - len(set(text)) for text in texts))
+    assert repeated[0] > repeated[1] > repeated[2] == 0
 
 
 def test_a_poem_does_not_repeat_a_line_unless_it_may(checkpoint):
@@ -299,6 +321,7 @@ legal_settings = st.builds(
     max_new_tokens=st.integers(1, 80),
     seed=st.integers(),
     repeat_lines=st.booleans(),
+    presence_penalty=st.floats(0, 100),
 )
 
 

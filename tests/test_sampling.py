@@ -120,6 +120,7 @@ def test_prompt_seed_and_candidate_each_make_another_chance():
         ({"top_k": -1}, "top_k is -1, must be 0"),
         ({"min_p": -0.1}, "min_p is -0.1, must lie in 0"),
         ({"min_p": 1.1}, "min_p is 1.1"),
+        ({"presence_penalty": -1}, "presence_penalty is -1, must lie in 0 \\(none\\)"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0, must be at least 1"),
     ],
 )
