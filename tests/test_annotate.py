@@ -1,0 +1,121 @@
+"""Poems with their marks: each sign beside the right character, each fault framed and told, shared runs highlighted."""
+
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.annotate import (
+    LEGEND,
+    RHYME_WORD,
+    SIGNS,
+    marked_rows,
+    marks,
+    nearest_told,
+    scanned,
+    side_by_side,
+    sound,
+)
+from course_lib.novelty import Library, Nearest
+from course_lib.poems import Poem
+from course_lib.prosody import REPEATED, RULES, scan
+
+STORK_TOWER = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"  # 王之渙, regular
+TWICE = "白日依山盡，黃河入海流。\n欲窮千里目，更上海西流。"
+NASTY = '<script>alert("&amp;")</script>'
+
+
+def page(html: str) -> ElementTree.Element:
+    """The HTML as a tree; markup that is not closed raises."""
+    return ElementTree.fromstring(f"<page>{html}</page>")
+
+
+def signs(text: str) -> str:
+    found = marks(text)
+    return "".join(found[i].sign if i in found else c for i, c in enumerate(text))
+
+
+def test_each_character_of_verse_has_its_sign_and_punctuation_has_none():
+    assert signs(STORK_TOWER) == "●●○○●，○○●●△。\n●○○●●，◐●●○△。"
+
+
+def test_a_rhyme_word_is_marked_only_where_it_rhymes():
+    assert signs("白日依山盡，黃河入海流。\n欲窮千里目，更上一層山。").count(RHYME_WORD) == 1
+    assert signs(STORK_TOWER).count(RHYME_WORD) == 2
+
+
+def test_every_fault_stands_at_its_place():
+    broken = {TWICE[place]: mark.broken for place, mark in marks(TWICE).items() if mark.broken}
+    assert broken == {"流": (REPEATED,)}
+    assert [i for i, mark in marks(TWICE).items() if mark.broken] == [len(TWICE) - 2]
+
+
+def test_a_scanned_poem_shows_signs_beneath_characters_and_tells_faults():
+    drawn = page(scanned("登鸛雀樓", TWICE, "王之渙"))
+    pairs = ["".join(ruby.itertext()) for ruby in drawn.iter("ruby")]
+    assert pairs[:5] == ["白●", "日●", "依○", "山○", "盡●"]
+    assert len(pairs) == 20
+    framed = [ruby for ruby in drawn.iter("ruby") if "outline" in ruby.get("style", "")]
+    assert [(ruby.text, ruby.get("title")) for ruby in framed] == [("流", REPEATED)]
+    said = " ".join(drawn.itertext())
+    assert f"line 4, character 5, 流 · {RULES[REPEATED]}" in said
+    assert LEGEND in said
+    assert "王之渙" in said
+
+
+def test_a_poem_without_a_fault_has_no_frame():
+    drawn = scanned("登鸛雀樓", STORK_TOWER)
+    assert "outline" not in drawn
+    assert "Rhymes in the group of 尤; no faults of tone." in "".join(page(drawn).itertext())
+
+
+def test_how_a_poem_sounds_is_a_sentence():
+    assert sound(scan(TWICE)) == "Does not rhyme throughout; no faults of tone."
+    assert sound(scan("")) == "Does not rhyme throughout; no faults of tone."
+    assert sound(scan("白日依山盡，黃河入海流。\n欲窮千山目，更上一層樓。")).endswith("; 1 fault of tone.")
+
+
+LIBRARY = Library(
+    [Poem("登鸛雀樓", "王之渙", tuple(STORK_TOWER.split("\n"))), Poem("無名", "", ("江月何人見，江花幾度開。",))]
+)
+
+
+def highlighted(html: str) -> list[str]:
+    return ["".join(mark.itertext()) for mark in page(html).iter("mark")]
+
+
+def test_what_two_poems_share_is_highlighted_in_both():
+    text = "春日依山盡，黃河入夜來。"
+    drawn = side_by_side("春", text, LIBRARY.nearest(text))
+    assert "".join(highlighted(drawn)) == "日依山盡黃河入" * 2
+    assert (
+        "Nearest Tang training poem: 《登鸛雀樓》 by 王之渙, which shares 7 characters in a row, 日依山盡黃河入."
+        in drawn
+    )
+
+
+def test_of_a_poem_that_shares_nothing_this_is_said():
+    nearest = LIBRARY.nearest("山中相送罷，日暮掩柴扉。")
+    assert nearest == Nearest(None, ())
+    assert highlighted(side_by_side("山中", "山中相送罷，日暮掩柴扉。", nearest)) == []
+    assert nearest_told(nearest) == "No Tang training poem shares 3 characters in a row with it."
+
+
+def test_a_poem_without_a_poet_is_by_an_unknown_one():
+    assert "《無名》 by an unknown poet" in nearest_told(LIBRARY.nearest("江月何人見"))
+
+
+@pytest.mark.parametrize("draw", [scanned, lambda title, text: side_by_side(title, text, LIBRARY.nearest(text))])
+@given(text=st.text(st.sampled_from("白日依山，。\n <>&\"'a"), max_size=40))
+def test_any_text_is_drawn_whole_and_escaped(draw, text):
+    drawn = page(draw(NASTY, text))
+    assert NASTY in "".join(drawn.itertext())
+    assert not list(drawn.iter("script"))
+
+
+@given(text=st.text(st.sampled_from("白日依山，。！\n 　<a"), max_size=40))
+def test_rows_hold_every_character_once(text):
+    found = ["".join(next(page(character).itertext()) for character in row) for row in marked_rows(text)]
+    assert "\n".join(found) == text
+    assert {mark.sign for mark in marks(text).values()} <= {RHYME_WORD, *SIGNS.values()}
