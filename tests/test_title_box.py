@@ -5,26 +5,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
-from itertools import groupby, repeat
+from itertools import groupby, product, repeat
 
 import pytest
 
 from course_lib import title_box as module
+from course_lib.annotate import nearest_told
 from course_lib.checkpoints import Checkpoint
 from course_lib.generation import GenerationSettings, Writing, write
-from course_lib.title_box import LONGEST, STATES, TitleBox, poem_html, title_box
+from course_lib.novelty import training_library
+from course_lib.title_box import LONGEST, STATES, State, TitleBox, poem_html, title_box
 
 TEXT = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。"
 
 
 class Page(HTMLParser):
-    """The elements of a page: for each, its style and the text directly in it."""
+    """The elements of a page: for each, its style and the text in it; what is ruby stands in `signs` alone."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[list[str]] = []
         self.all: list[list[str]] = []
-        self.text = ""
+        self.text = self.signs = ""
         self.feed(html)
         assert not self.open, "an element is not closed"
 
@@ -36,7 +38,11 @@ class Page(HTMLParser):
         assert self.open.pop()[0] == tag
 
     def handle_data(self, data: str) -> None:
-        self.open[-1][2] += data
+        tags = [tag for tag, *_ in self.open]
+        if "rt" in tags:
+            self.signs += data
+            return
+        self.open[tags.index("ruby") - 1 if "ruby" in tags else -1][2] += data
         self.text += data
 
     @property
@@ -82,10 +88,21 @@ def test_only_a_poem_that_ended_itself_gets_the_seal() -> None:
     assert [state for state in STATES if "完" in poem_html("題", TEXT, state)] == ["end"]
 
 
-@pytest.mark.parametrize("where", ["title", "text", "note"])
-def test_nothing_typed_becomes_html(where: str) -> None:
-    parts = {"title": "", "text": "", "note": ""} | {where: "<script>\"&'</script>"}
-    html = poem_html(parts["title"], parts["text"], "refused", parts["note"])
+def test_a_finished_poem_has_its_tones_and_rhymes_marked_and_its_sound_told() -> None:
+    pages = {state: Page(poem_html("春夜喜雨", TEXT, state, origin="Nearest: none.")) for state in STATES}
+    assert {state: page.signs for state, page in pages.items() if page.signs} == {"end": "●●○○●◐○●●△○○◐●●●●●○△"}
+    assert "Rhymes in the group of 庚; no faults of tone. ○ level" in pages["end"].text
+    assert "Nearest: none." in pages["end"].text
+    assert "framed" not in pages["stopped"].text
+
+
+@pytest.mark.parametrize(
+    ("where", "state"),
+    [*product(("title", "text", "note"), ("refused", "end")), ("origin", "end")],
+)
+def test_nothing_typed_becomes_html(where: str, state: State) -> None:
+    parts = {"title": "", "text": "", "note": "", "origin": ""} | {where: "<script>\"&'</script>"}
+    html = poem_html(parts["title"], parts["text"], state, parts["note"], parts["origin"])
     assert "<script" not in html
     assert "<script>\"&'</script>" in Page(html).text.replace("\n", "")
 
@@ -126,6 +143,10 @@ def resting(box: TitleBox) -> bool:
     return not box.write_button.disabled and box.stop_button.disabled
 
 
+def origin(writing: Writing) -> str:
+    return nearest_told(training_library().nearest(writing.text)) if writing.reason == "end" else ""
+
+
 def test_the_poem_is_that_of_write_with_the_settings_of_the_fields(box: TitleBox, checkpoint: Checkpoint) -> None:
     assert (state(box), resting(box)) == ("Ready", True)
     box.temperature.value, box.top_p.value, box.seed.value = 1.3, 0.6, 5
@@ -133,7 +154,7 @@ def test_the_poem_is_that_of_write_with_the_settings_of_the_fields(box: TitleBox
     box.wait()
     writing = write(checkpoint, "山雨", GenerationSettings(1.3, 0.6, seed=5))
     list(writing)
-    assert box.page.value == poem_html("山雨", writing.text, writing.reason or "ready")
+    assert box.page.value == poem_html("山雨", writing.text, writing.reason or "ready", origin=origin(writing))
     assert resting(box)
 
 
@@ -142,8 +163,11 @@ def test_characters_appear_one_by_one_through_the_page(box: TitleBox, checkpoint
     box.page.observe(lambda change: pages.append(change.new), "value")
     box.write()
     box.wait()
-    text = "".join(write(checkpoint, "山雨"))
+    writing = write(checkpoint, "山雨")
+    text = "".join(writing)
     shown = [poem_html("山雨", text[:n], "writing") for n in range(len(text) + 1)]
+    if writing.reason == "end":
+        shown.append(poem_html("山雨", text, "end"))  # and then the poem nearest to it
     assert pages[:-1] == [page for page, _ in groupby(shown)]  # a newline alone does not change the page
     assert len(pages) > 5
 
@@ -250,6 +274,15 @@ def test_a_failure_while_writing_is_a_sentence_in_the_box(box: TitleBox, monkeyp
     assert state(box) in ("Finished", "Cut")
 
 
+def test_slider_and_number_move_together(box: TitleBox) -> None:
+    for pair in box.children[0].children[1].children[:2]:
+        field, slider = pair.children
+        slider.value = 0.1 + 0.2
+        assert field.value == 0.3
+        field.value = 0.7
+        assert slider.value == 0.7
+
+
 def test_every_control_has_a_label_and_the_page_without_a_kernel_a_sentence(checkpoint: Checkpoint) -> None:
     box = title_box(checkpoint)
     controls = (box.typed, box.temperature, box.top_p, box.seed, box.write_button, box.stop_button)
@@ -264,5 +297,6 @@ def test_only_core_widgets_are_used(checkpoint: Checkpoint) -> None:
         widget = pending.pop()
         seen.add(widget._model_name)
         pending += getattr(widget, "children", ())
-    core = {"VBoxModel", "HBoxModel", "TextModel", "BoundedFloatTextModel", "IntTextModel", "ButtonModel", "HTMLModel"}
+    core = {"VBoxModel", "HBoxModel", "TextModel", "BoundedFloatTextModel", "FloatSliderModel", "IntTextModel"}
+    core |= {"ButtonModel", "HTMLModel"}
     assert seen == core

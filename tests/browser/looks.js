@@ -32,3 +32,10 @@ function pale(element) {
     return (light + 0.05) / (dark + 0.05) < 4.5;
   });
 }
+
+// The text of an element without its ruby: a poem without the marks of its tones.
+function unmarked(element) {
+  const own = element.cloneNode(true);
+  own.querySelectorAll("rt").forEach((mark) => mark.remove());
+  return own.textContent;
+}

@@ -154,8 +154,9 @@ class Box:
         return status.inner_text()
 
     def poem(self) -> list[str]:
-        """The columns as they stand, title first."""
-        return [text for text in self.columns.all_inner_texts() if text]
+        """The columns as they stand, title first, without the marks beside the characters."""
+        texts = self.columns.evaluate_all(f"columns => {{ {LOOKS}; return columns.map(unmarked); }}")
+        return [text for text in texts if text]
 
     def rest(self) -> None:
         """Stop what is being written, and wait until Write can be pressed."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from pages import Box, Notebook, window
-from playwright.sync_api import Browser
+from pages import LOOKS, Box, Notebook, window
+from playwright.sync_api import Browser, expect
 
 from course_lib.poems import DEMO_TITLE
 from course_lib.title_box import THREAD
@@ -59,9 +59,10 @@ def test_jupyterlab_asks_the_learner_nothing(notebook: Notebook) -> None:
 
 def test_a_poem_arrives_character_by_character(notebook: Notebook, box: Box) -> None:
     box.within.evaluate(
-        """e => { window.seen = []; const columns = () => [...e.querySelectorAll("[style*=vertical-rl]")];
-           const look = () => window.seen.push(columns().slice(1).map(c => c.textContent).join(""));
-           new MutationObserver(look).observe(e, {childList: true, subtree: true}); }"""
+        f"""e => {{ {LOOKS}; window.seen = [];
+           const columns = () => [...e.querySelectorAll("[style*=vertical-rl]")];
+           const look = () => window.seen.push(columns().slice(1).map(unmarked).join(""));
+           new MutationObserver(look).observe(e, {{childList: true, subtree: true}}); }}"""
     )
     box.put(DEMO_TITLE)
     box.says("Finished")
@@ -85,6 +86,15 @@ def test_a_poem_stands_upright_from_right_to_left_in_the_middle(box: Box) -> Non
     right = paper["x"] + paper["width"] - columns[0]["x"] - columns[0]["width"]
     left = columns[-1]["x"] - paper["x"]
     assert abs(right - left) < paper["width"] / 8
+
+
+def test_a_finished_poem_is_marked_and_its_nearest_kin_named(box: Box) -> None:
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    characters = len("".join(box.poem()[1:]))
+    assert 0 < box.paper.locator("rt").count() < characters  # punctuation has none
+    box.paper.get_by_text(re.compile("Nearest Tang training poem: 《.+》 by|No Tang training poem")).wait_for()
+    assert box.paper.get_by_text("○ level 平").is_visible()
 
 
 def test_stop_ends_the_next_poem_in_the_middle(slow: Box) -> None:
@@ -139,14 +149,21 @@ def test_ten_quick_clicks_leave_one_poem_being_written_and_no_thread_behind(note
 def test_every_control_is_reached_and_worked_by_keyboard(notebook: Notebook, box: Box) -> None:
     press = notebook.page.keyboard.press
     box.title.focus()
-    for control in (box.write, box.temperature, box.top_p, box.seed):  # Stop is off as long as nothing is written
+    sliders = box.within.get_by_role("slider")
+    controls = (box.write, box.temperature, sliders.first, box.top_p, sliders.last, box.seed)
+    for control in controls:  # Stop is off as long as nothing is written
         press("Tab")
         assert control.evaluate("e => e === document.activeElement")
     press("ArrowUp")
     box.temperature.focus()
     press("ArrowDown")
     press("Tab")
-    assert notebook.ask_kernel("(box.seed.value, box.temperature.value)") == "(1, 0.75)"
+    expect(sliders.first).to_have_attribute("aria-valuetext", "0.75")
+    sliders.last.focus()
+    press("ArrowLeft")
+    press("Tab")
+    expect(box.top_p).to_have_value("0.9")
+    assert notebook.ask_kernel("(box.seed.value, box.temperature.value, box.top_p.value)") == "(1, 0.75, 0.9)"
     box.write.focus()
     press("Enter")
     box.says("so far")
@@ -155,6 +172,7 @@ def test_every_control_is_reached_and_worked_by_keyboard(notebook: Notebook, box
     box.says("Stopped|Finished")
     box.seed.fill("0")
     box.temperature.fill("0.8")
+    box.top_p.fill("0.95")
 
 
 @pytest.mark.parametrize("width", [1280, 800])
