@@ -1,8 +1,9 @@
 """How fast the course fine-tunes, beside what else one could use: `python benchmarks/finetune.py`.
 
 Each contender runs in a process of its own, one after the other, from the same weights, on the same poems, with
-about 32 poems a step, bf16 products and AdamW. The first steps, where things are compiled and warmed up, are timed
-apart. Needs `transformers` and `trl`: `pip install -e ".[bench]" -c constraints.txt`.
+about 32 poems a step and AdamW, the products in whichever of bf16 and float32 is faster on this machine. The first
+steps, where things are compiled and warmed up, are timed apart. Needs `transformers` and `trl`:
+`python -m pip install --editable ".[bench]" --constraint constraints.txt`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import nn
 
 from course_lib.batches import IGNORE, Example, make_example
 from course_lib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from course_lib.device import product_times
+from course_lib.device import choose_precision, product_times
 from course_lib.poems import load_poems
 from course_lib.recipes import BASE, finetuning
 from course_lib.roles import example_segments
@@ -33,6 +34,8 @@ from course_lib.training import TrainingSettings
 
 POEMS, A_STEP, ROWS, CONTEXT = 2000, 32, 11, 256  # 11 packed rows hold about 32 poems
 WARM_UP = 4  # steps
+FASTEST = choose_precision(torch.device("cpu"))
+BF16 = FASTEST is torch.bfloat16
 
 
 @dataclass
@@ -83,7 +86,7 @@ def ours(clock: Clock, compiled: bool) -> None:
         TrainingSettings(steps=10**6, decay_fraction=0.0),
         poems,
         batch_size=ROWS,
-        precision=torch.bfloat16,
+        precision=FASTEST,
         compiled=compiled,
     )
     rows = trainer.batches
@@ -133,7 +136,7 @@ def plain_loop(clock: Clock, dense: bool, compiled: bool = False) -> None:
     while True:
         for ids, mask, labels in batches():
             clock.tokens, clock.places = mean_tokens(examples) if not dense else ids.numel(), ids.numel()
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", FASTEST, enabled=BF16):
                 loss = called(input_ids=ids, attention_mask=None if dense else mask, labels=labels).loss
             optimizer.zero_grad()
             loss.backward()
@@ -184,7 +187,7 @@ def sft_trainer(clock: Clock, best: bool, compiled: bool = False) -> None:
             longest = [max(lengths[i : i + A_STEP]) for i in range(0, POEMS - A_STEP, A_STEP)]
             clock.places = sum(longest) / len(longest) * A_STEP
         arguments = trl.SFTConfig(
-            output_dir=folder, max_length=CONTEXT, num_train_epochs=50, use_cpu=True, bf16=True, save_strategy="no",
+            output_dir=folder, max_length=CONTEXT, num_train_epochs=50, use_cpu=True, bf16=BF16, save_strategy="no",
             report_to=[], disable_tqdm=True, **settings,
         )  # fmt: skip
         columns = {"input_ids": [e.input_ids for e in examples]}
@@ -216,9 +219,9 @@ CONTENDERS: dict[str, Callable[[Clock], None]] = {
 
 
 def peak() -> float:
-    """FLOP/s of a matrix product in bf16, the best of many."""
+    """FLOP/s of a matrix product, the best of many."""
     size = 2048
-    return 2 * size**3 / product_times(torch.device("cpu"), [torch.bfloat16], size)[torch.bfloat16]
+    return 2 * size**3 / product_times(torch.device("cpu"), [FASTEST], size)[FASTEST]
 
 
 def main() -> None:
@@ -235,7 +238,8 @@ def main() -> None:
         return
     parameters = sum(p.numel() for p in load_checkpoint(BASE).model.parameters())
     limit = peak()
-    print(f"bf16 product of 2048 x 2048: {limit / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
+    name = str(FASTEST).removeprefix("torch.")
+    print(f"{name} product of 2048 x 2048: {limit / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
     print("| contender | tokens/s | of the peak | padding | warm-up | first step | peak memory |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name in chosen.only:

@@ -12,13 +12,13 @@ equally good. `MEASURES` names the figures, `course_lib.prosody` and `course_lib
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib.batches import IGNORE, Batch, Batches, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
@@ -209,7 +209,7 @@ def loss_rows(
         return torch.cat([sums(batch).cpu() for batch in batches.epoch(0)]).double()
 
 
-def row_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
+def row_sums(model: Callable[..., Tensor], batch: Batch, pad_id: int) -> Tensor:
     """(B, 4) sums: loss of the learned tokens, how many they are, loss of all tokens, how many."""
     targets, learned = targets_of(batch, pad_id)
     losses = token_losses(model, batch, targets)

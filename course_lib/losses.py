@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from course_lib.batches import IGNORE, Batch
@@ -39,14 +39,14 @@ def targets_of(batch: Batch, pad_id: int) -> tuple[Tensor, Tensor]:
     return targets, (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
 
 
-def token_losses(model: nn.Module, batch: Batch, targets: Tensor) -> Tensor:
+def token_losses(model: Callable[..., Tensor], batch: Batch, targets: Tensor) -> Tensor:
     """Cross entropy in nats, (B, T): at t that of the token at t + 1; 0 where the target is IGNORE."""
     logits = model(batch.input_ids, batch.position_ids).float()
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
     return losses.view_as(targets)
 
 
-def loss_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
+def loss_sums(model: Callable[..., Tensor], batch: Batch, pad_id: int) -> Tensor:
     """(4,) sums over a batch: loss of the learned tokens, how many they are, loss of all tokens, how many."""
     targets, learned = targets_of(batch, pad_id)
     losses = token_losses(model, batch, targets)
@@ -56,12 +56,12 @@ def loss_sums(model: nn.Module, batch: Batch, pad_id: int) -> Tensor:
 def sums_on(
     device: torch.device,
     precision: torch.dtype,
-    model: nn.Module,
+    model: Callable[..., Tensor],
     batch: Batch,
     pad_id: int,
-    loss_sums: Callable[[nn.Module, Batch, int], Tensor] = loss_sums,
+    loss_sums: Callable[[Callable[..., Tensor], Batch, int], Tensor] = loss_sums,
 ) -> Tensor:
-    """`loss_sums` (or its compiled twin) on a device, with matrix products in this precision."""
+    """`loss_sums` (or its twin in `course_lib.chunked_loss`) on a device, with matrix products in this precision."""
     if device.type == "cuda":  # from pinned memory, the copy need not be waited for
         parts = (None if part is None else part.pin_memory().to(device, non_blocking=True) for part in batch)
     else:

@@ -8,6 +8,7 @@ heads, `V` the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,10 +71,10 @@ class Sight(NamedTuple):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Every token's mixture of the values it looks at: (B, H, T, head_dim), same shape.
 
-    A GPU has one kernel for all of it. On a CPU, at these lengths, the three steps spelled out and compiled take
-    less than half the time of the kernel there (`benchmarks/README.md`).
+    There is one kernel for all of it, which takes the least memory. Compiled for a CPU, at these lengths, the three
+    steps spelled out take less than half its time (`benchmarks/README.md`).
     """
-    if mask is None or q.is_cuda:
+    if mask is None or q.is_cuda or not torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(
             q, k, v, None if mask is None else mask.type_as(q), is_causal=mask is None
         )
@@ -173,6 +174,9 @@ class Decoder(nn.Module):
         return Sight(cos, sin, as_mask(same.tril())[:, None])
 
 
+Head = Callable[[Tensor, Tensor], Tensor]
+
+
 class PoetryModel(nn.Module):
     """The decoder and, on top, the embedding once more: how well does each token fit what comes next?"""
 
@@ -191,11 +195,13 @@ class PoetryModel(nn.Module):
         if isinstance(module, MLP):
             nn.init.normal_(module.down_proj.weight, std=0.02 / (2 * self.config.num_hidden_layers) ** 0.5)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, head: Head = F.linear) -> Tensor:
         """Logits of the next token at each position: (B, T) -> (B, T, V).
 
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold
         several examples packed one behind the other, each counting from 0; they do not see each other.
+        `head` makes of the last hidden states, (B, T, D), and the embedding, (V, D), what comes back: the logits,
+        unless it is `course_lib.chunked_loss`, which wants the loss alone.
 
         Raises:
             ValueError: a row is longer than the context.
@@ -205,4 +211,4 @@ class PoetryModel(nn.Module):
                 f"{input_ids.shape[1]} tokens in a row, the model's context is "
                 f"{self.config.max_position_embeddings}: shorten the text"
             )
-        return F.linear(self.model(input_ids, position_ids), self.model.embed_tokens.weight)
+        return head(self.model(input_ids, position_ids), self.model.embed_tokens.weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.batches import Batch, Batches
+from course_lib.chunked_loss import loss_sums
 from course_lib.device import choose_precision, try_compile
 from course_lib.distributed import ALONE, World, gathered, parted
-from course_lib.losses import Loss, count_targets, loss_sums, mean_losses, sums_on
+from course_lib.losses import Loss, count_targets, mean_losses, sums_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,8 @@ class Trainer:
             raise ValueError("a sharded run has no loss scaling: choose bf16 or float32")
         self.model, self.world = model.to(self.device), world
         self.batches, self.evaluation, self.settings, self.pad_id = batches, evaluation, settings, pad_id
-        self._called = world.spread(self.model)
+        self._spread = world.spread(self.model)
+        self._called: Callable[..., Tensor] = try_compile(self._spread) if compiled else self._spread
         self.optimizers = make_optimizers(self.model, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.step = self.tokens_seen = 0
@@ -165,7 +167,6 @@ class Trainer:
         self.best: Best | None = None
         self.stopped_early = False
         self._unchecked: StepReport | None = None
-        self._loss_sums = try_compile(loss_sums) if compiled else loss_sums
 
     @property
     def steps_per_epoch(self) -> int:
@@ -224,7 +225,7 @@ class Trainer:
             raise ValueError(f"step {self.step}: no token of this batch is to be learned; its mean loss is undefined")
         sums = torch.zeros(4, device=self.device)
         for batch in batches:
-            with self.world.backward_of(self._called, last=batch is batches[-1]):
+            with self.world.backward_of(self._spread, last=batch is batches[-1]):
                 of_batch = self._sums(self.world.share(batch))
                 mean = of_batch[0] / learned * self.world.size  # of which the processes take the mean
                 self.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
@@ -281,7 +282,7 @@ class Trainer:
         return loss
 
     def _sums(self, batch: Batch) -> Tensor:
-        return sums_on(self.device, self.precision, self._called, batch, self.pad_id, self._loss_sums)
+        return sums_on(self.device, self.precision, self._called, batch, self.pad_id, loss_sums)
 
     # what a resumed run needs: `course_lib.run_folder` writes it to disk
 
