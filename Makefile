@@ -9,9 +9,10 @@ TORCH_INDEX ?=
 TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab app course test lint hygiene notebooks pictures badges links memory clean
+.PHONY: help lab app course test lint hygiene notebooks pictures badges links memory hosted clean
 
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
+hosted := $(subst .venv,.venv-hosted,$(python))
 constraints := $(if $(TORCH),.venv/constraints.txt,constraints.txt)
 install := $(python) -m pip install --quiet --constraint $(constraints) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -59,8 +60,12 @@ links: .venv/ready-lab ## follow every link of README and notebooks
 memory: .venv/ready-lab ## run all notebooks within 2 GB, as on Binder, and tell what each takes
 	$(python) scripts/measure_memory.py
 
+hosted: .venv-hosted/ready ## run all notebooks as on a host: old widgets, old IPython, no clone
+	rm -rf build/hosted && mkdir -p build/hosted && cp $(wildcard notebooks/*.ipynb) build/hosted
+	COURSE_FAST=1 $(hosted) scripts/run_notebooks.py $(patsubst notebooks/%,build/hosted/%,$(wildcard notebooks/*.ipynb))
+
 clean: ## remove .venv and the caches; poems, notebooks and checkpoints stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-hosted build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/made:
@@ -87,3 +92,12 @@ clean: ## remove .venv and the caches; poems, notebooks and checkpoints stay
 .venv/ready-test: .venv/made pyproject.toml $(constraints)
 	$(install) --editable '.[test]'
 	@touch .venv/ready-lab .venv/ready-app $@
+
+# What Colab has, with all else as tested. The package is installed as there: from the repository, not editable.
+.venv-hosted/ready: .venv/made pyproject.toml constraints.txt $(wildcard course_lib/*.py)
+	$(PYTHON) -m venv .venv-hosted
+	sed -e 's/^ipython==.*/ipython==7.34.0/' -e 's/^ipykernel==.*/ipykernel==6.17.1/' -e 's/^ipywidgets==.*/ipywidgets==7.7.1/' \
+	  -e '/^jupyterlab_widgets==/d' -e '/^widgetsnbextension==/d' constraints.txt > .venv-hosted/constraints.txt
+	$(hosted) -m pip install --quiet --constraint .venv-hosted/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	  ipykernel nbclient nbformat .
+	@touch $@

@@ -171,12 +171,14 @@ class Schedule:
         return TrainingSettings(steps=steps, learning_rate=1e-3, warmup_steps=warmup, evaluate_every=every)
 
 
-def schedule(device: torch.device) -> Schedule:
+def schedule(device: torch.device, precision: torch.dtype) -> Schedule:
     """How long to train in the notebook.
 
     * On CUDA five epochs of all Tang poems, about 21 M tokens.
-    * Elsewhere one epoch of 11,500 poems, about 0.9 M tokens in 470 steps: on two idle cores under five
-      minutes at 3,400 tokens a second, half of that once compiled. Rows of 8 keep the notebook below 1.5 GB.
+    * Elsewhere one epoch of 11,500 poems, about 0.9 M tokens in 460 steps: on two idle cores that multiply in 16 bits
+      under five minutes at 3,400 tokens a second. Rows of 8 keep the notebook below 1.5 GB.
+    * A CPU whose fastest products are those of float32 is a third as fast. It reads 4,500 poems, and nothing is
+      compiled, since there that gains nothing (`benchmarks/README.md`).
     * With the environment variable COURSE_FAST=1 some 40 steps of 4 rows: enough to see the loss fall and
       most poems end. Tests use it. The result goes to a folder of its own and never replaces a longer run's.
     """
@@ -185,4 +187,6 @@ def schedule(device: torch.device) -> Schedule:
         return Schedule(480, 1, batch_size=4, evaluate_every=10, trap_steps=30, compiled=False, folder=own)
     if device.type == "cuda":
         return Schedule(None, 5, batch_size=16, evaluate_every=500, trap_steps=50, compiled=True)
+    if device.type == "cpu" and precision == torch.float32:
+        return Schedule(4_500, 1, batch_size=8, evaluate_every=30, trap_steps=40, compiled=False)
     return Schedule(11_500, 1, batch_size=8, evaluate_every=60, trap_steps=50, compiled=device.type == "cpu")
