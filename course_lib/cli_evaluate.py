@@ -53,7 +53,7 @@ def evaluate_loss(
     on = f"nats per character on the {len(poems):,} {split.value} poems"
     if has_roles:
         print(f"response        {loss.response:.4f} {on}")
-        print(f"whole sequence  {loss.whole:.4f}, flattered by the instruction, which is free to predict")
+        print(f"whole sequence  {loss.whole:.4f}, instruction and title counted too: of no use for comparing")
     else:
         print(f"{loss.whole:.4f} {on}, as plain text")
 
@@ -78,7 +78,8 @@ def evaluate(
 
     from course_lib import recipes
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, read_card
-    from course_lib.evaluation import compare, side_by_side
+    from course_lib.evaluation import compare
+    from course_lib.figures import side_by_side
     from course_lib.generation import GenerationSettings
     from course_lib.poems import load_poems
 

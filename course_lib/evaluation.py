@@ -4,18 +4,17 @@
     compare(checkpoint, load_poems("test"), …)    side by side with the base model, real poems and shuffled ones
     judge(poems)                                  what can be said of texts alone, whoever wrote them
 
-Every figure is a mean over texts, so each comes with its 95 % interval, from the bootstrap (Efron 1979): had we
-asked for other titles, it would most likely lie there. Two checkpoints whose intervals overlap widely may well be
-equally good. `MEASURES` names the figures, `course_lib.prosody` and `course_lib.novelty` define most of them.
+Figures that are means over texts come with their 95 % interval, from the bootstrap (Efron 1979): had we asked for
+other titles, they would most likely lie there. Two checkpoints whose intervals overlap widely may well be equally
+good. `course_lib.figures` names the figures, `course_lib.prosody` and `course_lib.novelty` define most of them.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from torch import Tensor
 from course_lib.batches import IGNORE, Batch, Batches, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
 from course_lib.device import choose_precision
-from course_lib.figures import Figure, known, mean_figure
+from course_lib.figures import Evaluation, Figure, known, mean_figure
 from course_lib.generation import GenerationSettings, Written, write_many
 from course_lib.listening import OTHERS, Progress, listening
 from course_lib.losses import Loss, sums_on, targets_of, token_losses
@@ -36,80 +35,6 @@ from course_lib.roles import Instruct, plainly
 LISTENED = 200  # so many poems at most are read under 16 titles each: half of the work
 
 fastest = cache(choose_precision)  # measured once, so that all columns have the same
-
-
-class Measure(NamedTuple):
-    """How a figure is called in a table, and what it is in."""
-
-    label: str
-    unit: str
-
-
-MEASURES = {
-    "ended": Measure("ends by itself", "%"),
-    "well_formed": Measure("well formed", "%"),
-    "repeats_a_line": Measure("repeats a line", "%"),
-    "rhymes": Measure("rhymes", "%"),
-    "rhymes_in_form": Measure("  of those with 4 or 8 lines", "%"),
-    "alternating": Measure("lines alternate", "%"),
-    "alternating_in_form": Measure("  of those with 4 or 8 lines", "%"),
-    "regulated": Measure("tones without fault", "%"),
-    "own_title_gain": Measure("own title, gain", "nats/char."),
-    "own_title_wins": Measure("own title wins, of 16", "%"),
-    "longest_run": Measure("longest shared run", "characters"),
-    "copies_a_line": Measure("copies a line", "%"),
-    "distinct_2": Measure("distinct pairs", "%"),
-    "response_loss": Measure("response loss", "nats/char."),
-    "whole_loss": Measure("whole sequence", "nats/char."),
-    "plain_text_loss": Measure("plain text", "nats/char."),
-}
-
-
-# --- figures in a table ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The figures by their names in `MEASURES`; what does not apply is not there."""
-
-    figures: Mapping[str, Figure]
-    titles: int  # texts that were judged
-    poems: int = 0  # poems that the losses are means over
-
-    def __getitem__(self, name: str) -> float:
-        return self.figures[name].value
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures by name, rounded to what is worth reading, None where one does not apply; and their intervals."""
-        found = {name: self.figures.get(name) for name in MEASURES}
-        intervals = {n: [round(x, 4) for x in f.interval] for n, f in found.items() if f and f.interval}
-        values = {name: round(figure.value, 4) if figure else None for name, figure in found.items()}
-        return {"titles": self.titles, "poems": self.poems, **values, "intervals": intervals}
-
-    def table(self) -> str:
-        """The figures, one a row, for reading."""
-        return side_by_side({"": self})
-
-
-def side_by_side(columns: Mapping[str, Evaluation]) -> str:
-    """Several evaluations as a table; what does not apply to any is left out."""
-    rows = [["", *columns]]
-    for name, (label, unit) in MEASURES.items():
-        cells = [cell(evaluation.figures.get(name), unit) for evaluation in columns.values()]
-        if any(cells):
-            rows.append([f"{label} ({unit})", *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(line for line in lines if line)
-
-
-def cell(figure: Figure | None, unit: str) -> str:
-    """A figure in a table: 98.5 [96.0, 99.5]."""
-    if figure is None:
-        return ""
-    times, digits = (100, 1) if unit == "%" else (1, 2 if unit == "characters" else 3)
-    value, *interval = (f"{times * x:.{digits}f}" for x in (figure.value, *(figure.interval or ())))
-    return f"{value} [{', '.join(interval)}]" if interval else value
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -138,9 +63,21 @@ def judge(texts: Sequence[Written], library: Library | None = None) -> dict[str,
         "regulated": mean_figure([s.regulated for s in heard]),
         "longest_run": mean_figure([library.nearest(poem).longest for poem in poems]),
         "copies_a_line": mean_figure([bool(library.copied(poem)) for poem in poems]),
-        "distinct_2": Figure(distinct_2(poems)),
+        "distinct_2": Figure(distinct_2(poems)),  # no interval: a poem drawn twice would repeat itself
     }
     return known(figures)
+
+
+def passes(text: str, library: Library | None = None) -> dict[str, bool]:
+    """What `judge` asks of each text, asked of one that its writer ended: question → whether it passes."""
+    found = judge([Written(text, "end")], library)
+    return {
+        "well formed": found["well_formed"].value == 1,
+        "no line comes twice": found["repeats_a_line"].value == 0,
+        "rhymes": found["rhymes"].value == 1,
+        "tones without fault": found["regulated"].value == 1,
+        "no line copied": found["copies_a_line"].value == 0,
+    }
 
 
 def weighed(values: Sequence[int], weights: Sequence[int]) -> list[int]:
@@ -193,6 +130,7 @@ def loss_rows(
     precision: torch.dtype = torch.float32,
     batch_size: int = 16,
     instruct: Instruct = plainly,
+    progress: Progress = lambda *_: None,
 ) -> Tensor:
     """(rows, 4): the sums of `row_sums` for each row of the batches that `poems` make."""
     model, tokenizer = checkpoint.model.eval(), checkpoint.tokenizer
@@ -205,8 +143,12 @@ def loss_rows(
     )
     device = model.model.embed_tokens.weight.device
     sums = partial(sums_on, device, precision, model, pad_id=tokenizer.pad_id, loss_sums=row_sums)
+    rows: list[Tensor] = []
     with torch.no_grad():
-        return torch.cat([sums(batch).cpu() for batch in batches.epoch(0)]).double()
+        for batch in batches.epoch(0):
+            rows.append(sums(batch).cpu())
+            progress("taking the loss", len(poems) * len(rows) // len(batches), len(poems))
+    return torch.cat(rows).double()
 
 
 def row_sums(model: Callable[..., Tensor], batch: Batch, pad_id: int) -> Tensor:
@@ -221,9 +163,11 @@ def losses(
     poems: Sequence[Poem],
     precision: torch.dtype = torch.float32,
     instruct: Instruct = plainly,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Figure]:
     """The losses that apply to the checkpoint. Their intervals are from drawing rows, of a few poems each, anew."""
-    learned, learned_count, whole, whole_count = loss_rows(checkpoint, poems, precision, instruct=instruct).T.tolist()
+    rows = loss_rows(checkpoint, poems, precision, instruct=instruct, progress=progress)
+    learned, learned_count, whole, whole_count = rows.T.tolist()
     if not checkpoint.tokenizer.has_roles:
         return known({"plain_text_loss": mean_figure(whole, whole_count)})
     response = mean_figure(learned, learned_count)
@@ -271,7 +215,7 @@ def evaluate(
     )
     found = judge(written, library)
     found |= heard_titles(checkpoint, poems, [w.text for w in written], settings, progress)
-    return Evaluation(found | losses(checkpoint, poems, precision, instruct), titles, len(poems))
+    return Evaluation(found | losses(checkpoint, poems, precision, instruct, progress), titles, len(poems))
 
 
 def compare(

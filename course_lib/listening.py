@@ -28,13 +28,14 @@ def listening(
     *,
     seed: int = 0,
     precision: torch.dtype = torch.float32,
-    at_once: int = 4,
+    at_once: int = 1,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Figure]:
     """How much likelier the model finds each text under its own title than under 15 others drawn from `pool`.
 
     The gain is in nats per character, against the mean of the others; its own title wins if it is likelier than
-    under any other: by chance in 1 of 16. A text of no characters gains nothing, and does not win.
+    under any other: by chance in 1 of 16. A text of no characters gains nothing, and does not win. One text under its
+    16 titles fills a processor; more `at_once` take it longer.
 
     Raises:
         ValueError: the pool has fewer than 15 other titles.
