@@ -13,8 +13,18 @@ from hypothesis import strategies as st
 from course_lib import evaluation
 from course_lib.batches import InstructionBatches, plain_text
 from course_lib.checkpoints import Checkpoint
-from course_lib.evaluation import MEASURES, compare, evaluate, held_out_loss, judge, shuffled, sounding, unknown_share
-from course_lib.figures import Figure, mean_figure
+from course_lib.evaluation import (
+    compare,
+    evaluate,
+    held_out_loss,
+    judge,
+    loss_rows,
+    passes,
+    shuffled,
+    sounding,
+    unknown_share,
+)
+from course_lib.figures import MEASURES, Evaluation, Figure, mean_figure, side_by_side, table_rows
 from course_lib.generation import GenerationSettings, Written, prompt_ids, write_many
 from course_lib.listening import OTHERS, listening, log_likelihoods
 from course_lib.model import PoetryModel
@@ -226,6 +236,26 @@ def test_some_figures_are_of_those_alone_that_have_the_form() -> None:
     assert (found["alternating"], found["alternating_in_form"]) == (8 / 10, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "fails"),
+    [
+        (FIVE, set()),
+        (FIVE[:-1], {"well formed"}),
+        (FIVE.replace("無聲", "無光"), {"rhymes"}),
+        (FIVE.replace("隨風", "隨雨"), {"tones without fault"}),
+        ("國破山河在，城邊草木深。\n白頭搔更短，渾欲不勝簪。", {"no line copied"}),
+    ],
+)
+def test_one_poem_passes_or_fails_as_many_are_judged(text: str, fails: set[str]) -> None:
+    found = passes(text, LIBRARY)
+    assert {question for question, passed in found.items() if not passed} == fails
+    assert len(found) == 5
+
+
+def test_a_line_that_comes_twice_fails() -> None:
+    assert not passes(f"{FIVE}\n{FIVE}", LIBRARY)["no line comes twice"]
+
+
 def test_no_text_at_all() -> None:
     found = judge([Written("", "length")], LIBRARY)
     assert found["rhymes"].value == found["ended"].value == found["longest_run"].value == 0
@@ -283,7 +313,7 @@ def test_a_poem_that_says_its_title_prefers_it(checkpoint: Checkpoint, monkeypat
 
     monkeypatch.setattr("course_lib.listening.log_likelihoods", likelihoods)
     texts = ["乙乙", "", "甲"]
-    found = listening(checkpoint, pool[:3], texts, pool)
+    found = listening(checkpoint, pool[:3], texts, pool, at_once=4)
     assert found["own_title_gain"].value == pytest.approx((-0.5 + 0 + 0.5) / 3)
     assert found["own_title_wins"].value == pytest.approx(1 / 3)
     (pairs,) = asked  # in one batch, the shorter text first
@@ -291,7 +321,8 @@ def test_a_poem_that_says_its_title_prefers_it(checkpoint: Checkpoint, monkeypat
     for first in (0, OTHERS + 1):
         titles = [title for title, _ in pairs[first : first + OTHERS + 1]]
         assert set(titles) == set(pool)  # 16 titles, each once, its own in front
-    assert listening(checkpoint, pool[:3], texts, pool, seed=1) == found
+    assert listening(checkpoint, pool[:3], texts, pool, seed=1) == found  # and one at a time
+    assert [len(pairs) for pairs in asked[1:]] == [OTHERS + 1] * 2
 
 
 def test_equally_likely_is_no_win(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +383,9 @@ def test_what_does_not_apply_is_left_out(checkpoint: Checkpoint, poems: list[Poe
     how = {"settings": settings, "library": LIBRARY}
     taught = evaluate(checkpoint, poems, titles=3, **how, progress=lambda *told: done.append(told))
     base = evaluate(without_roles(checkpoint, more), more, titles=2, **how)
-    assert done[-1] == ("writing", 3, 3)  # three titles are too few to compare with
+    assert ("writing", 3, 3) in done
+    assert done[-1] == ("taking the loss", 3, 3)
+    assert not any("titles" in stage for stage, *_ in done)  # three are too few to compare with
     assert "own_title_wins" not in taught.figures
     assert MEASURES.keys() - base.figures.keys() == {
         "response_loss",
@@ -398,19 +431,42 @@ def test_side_by_side(checkpoint: Checkpoint, more: list[Poem]) -> None:
     assert told.count(("base: writing", 4, 4)) == 1
 
 
+TWO = {
+    "one": Evaluation({"ended": Figure(0.5, (0.25, 0.75)), "response_loss": Figure(3.81234)}, 4),
+    "two": Evaluation({"ended": Figure(1.0), "rhymes": Figure(0.25), "longest_run": Figure(3.456, (3, 4))}, 4),
+}
+
+
 def test_a_table_has_every_figure_in_its_column() -> None:
-    columns = {
-        "one": evaluation.Evaluation({"ended": Figure(0.5, (0.25, 0.75)), "response_loss": Figure(3.81234)}, 4),
-        "two": evaluation.Evaluation({"ended": Figure(1.0), "longest_run": Figure(3.456, (3, 4))}, 4),
-    }
-    head, *rows = evaluation.side_by_side(columns).splitlines()
-    assert [row[: head.index("one")].strip() for row in rows] == [
-        "ends by itself (%)",
-        "longest shared run (characters)",
-        "response loss (nats/char.)",
+    head, *rows = side_by_side(TWO).splitlines()
+    places = [head.index("one"), head.index("two")]
+    cells = [[row[a:b].strip() for a, b in pairwise([0, *places, None])] for row in rows]
+    assert [" ".join(label.split()) for label, *_ in cells] == [
+        "Follows ends by itself (%)",
+        "Sounds rhymes (%)",
+        "Own work longest shared run (characters)",
+        "Loss response (nats/char.)",
     ]
-    assert [row[head.index("one") : head.index("two")].strip() for row in rows] == ["50.0 [25.0, 75.0]", "", "3.812"]
-    assert [row[head.index("two") :].strip() for row in rows] == ["100.0", "3.46 [3.00, 4.00]", ""]
+    assert [one for _, one, _ in cells] == ["50.0 [25.0, 75.0]", "", "", "3.812"]
+    assert [two for _, _, two in cells] == ["100.0", "25.0", "3.46 [3.00, 4.00]", ""]
+
+
+def test_a_question_is_named_once_above_all_its_figures() -> None:
+    every = {"all": Evaluation(dict.fromkeys(MEASURES, Figure(0.5)), 1)}
+    rows = table_rows(every)
+    assert len(rows) == len(MEASURES)
+    assert [question for question, *_ in rows if question] == ["Follows", "Sounds", "Listens", "Own work", "Loss"]
+    assert [label for _, label, _ in rows] == [f"{label} ({unit})" for label, unit, _ in MEASURES.values()]
+
+
+def test_losses_tell_how_far_they_are(checkpoint: Checkpoint, more: list[Poem]) -> None:
+    done: list[tuple[str, int, int]] = []
+    loss_rows(checkpoint, more, batch_size=1, progress=lambda *told: done.append(told))
+    counts = [count for _, count, _ in done]
+    assert len(done) > 1
+    assert counts == sorted(counts)
+    assert counts[-1] == len(more)
+    assert {(stage, total) for stage, _, total in done} == {("taking the loss", len(more))}
 
 
 @pytest.mark.parametrize("titles", [0, -1, 4])

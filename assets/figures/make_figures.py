@@ -1,4 +1,4 @@
-"""The five drawings of the course, as SVG.
+"""The drawings of notebooks 01 to 04, as SVG; those of 05 and 06 have scripts of their own beside this one.
 
     python assets/figures/make_figures.py
 
@@ -504,7 +504,7 @@ def loop() -> Drawing:
 
 
 def main() -> None:
-    """Draw all five."""
+    """Draw them all."""
     for name, drawing in (
         ("data_way.svg", data_way()),
         ("roles.svg", roles()),
