@@ -106,16 +106,16 @@ def side_by_side(columns: Mapping[str, Evaluation]) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def table_rows(columns: Mapping[str, Evaluation]) -> list[list[str]]:
+def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> list[list[str]]:
     """A row for each figure: its question, where that is another than the row above's; its label; its cells.
 
-    What applies to none of the evaluations is left out.
+    What applies to none of the evaluations is left out, and with `only` what belongs to other questions.
     """
     rows: list[list[str]] = []
     asked = ""
     for name, (label, unit, question) in MEASURES.items():
         cells = [cell(evaluation.figures.get(name), unit) for evaluation in columns.values()]
-        if any(cells):
+        if any(cells) and only in (None, question):
             rows.append(["" if question == asked else question, f"{label} ({unit})", *cells])
             asked = question
     return rows

@@ -134,7 +134,7 @@ def finetuning(
     return checkpoint, trainer
 
 
-# --- how long the fine-tuning notebook trains -----------------------------------------------------
+# --- how long the notebooks take ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,16 @@ class Schedule:
         return TrainingSettings(steps=steps, learning_rate=1e-3, warmup_steps=warmup, evaluate_every=every)
 
 
+def fast() -> bool:
+    """Whether notebooks are to be quick rather than thorough: the environment variable COURSE_FAST is 1, as in tests."""
+    return os.environ.get("COURSE_FAST") == "1"
+
+
+def evaluation_size() -> tuple[int, int]:
+    """How many titles the evaluation notebook writes on, and on how many poems it takes losses."""
+    return (16, 40) if fast() else (100, 200)
+
+
 def schedule(device: torch.device, precision: torch.dtype) -> Schedule:
     """How long to train in the notebook.
 
@@ -182,7 +192,7 @@ def schedule(device: torch.device, precision: torch.dtype) -> Schedule:
     * With the environment variable COURSE_FAST=1 some 40 steps of 4 rows: enough to see the loss fall and
       most poems end. Tests use it. The result goes to a folder of its own and never replaces a longer run's.
     """
-    if os.environ.get("COURSE_FAST") == "1":
+    if fast():
         own = OWN.with_name("finetuned-fast")
         return Schedule(480, 1, batch_size=4, evaluate_every=10, trap_steps=30, compiled=False, folder=own)
     if device.type == "cuda":

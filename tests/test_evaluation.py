@@ -457,6 +457,8 @@ def test_a_question_is_named_once_above_all_its_figures() -> None:
     assert len(rows) == len(MEASURES)
     assert [question for question, *_ in rows if question] == ["Follows", "Sounds", "Listens", "Own work", "Loss"]
     assert [label for _, label, _ in rows] == [f"{label} ({unit})" for label, unit, _ in MEASURES.values()]
+    assert table_rows(every, "Listens") == rows[8:10]
+    assert table_rows(every, "Beauty") == []
 
 
 def test_losses_tell_how_far_they_are(checkpoint: Checkpoint, more: list[Poem]) -> None:

@@ -1,4 +1,4 @@
-"""How long the fine-tuning notebook trains: by device, and shortened for tests."""
+"""How long the notebooks take: fine-tuning by device, and all of them shortened for tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from course_lib import recipes
+from course_lib.listening import OTHERS
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 BF16, FP32 = torch.bfloat16, torch.float32
@@ -67,3 +68,10 @@ def test_a_short_run_still_warms_up_and_is_judged_three_times(steps: int, every:
     plan = recipes.schedule(CPU, BF16) if steps > 40 else recipes.Schedule(480, 1, 4, 10, 20, False)
     settings = plan.settings(steps)
     assert (settings.steps, settings.evaluate_every, settings.warmup_steps) == (steps, every, warmup)
+
+
+def test_evaluation_is_shortened_too_and_still_has_fifteen_other_titles(monkeypatch) -> None:
+    assert recipes.evaluation_size() == (100, 200)
+    monkeypatch.setenv("COURSE_FAST", "1")
+    titles, read = recipes.evaluation_size()
+    assert OTHERS < titles <= read

@@ -7,7 +7,7 @@ The shares and intervals on the right are a sketch, not a measurement; notebook 
 
 from __future__ import annotations
 
-from make_figures import FAINT, GREY, INK, JADE, PALE_JADE, PALE_RED, QUIET, RED, SERIF, Drawing
+from make_figures import FAINT, GREY, INK, JADE, PALE_JADE, PALE_RED, QUIET, RED, Drawing
 
 QUESTIONS = (
     ("Does it follow?", "it ends, and has the form", "rules"),
