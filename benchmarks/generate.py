@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
 from course_lib.checkpoints import load_checkpoint
-from course_lib.device import choose_device
+from course_lib.device import choose_device, choose_precision
 from course_lib.generation import GenerationSettings, generate, marks, prompt_ids, write, write_many
 from course_lib.inference import CachedModel
 from course_lib.poems import DEMO_TITLE, load_poems
@@ -63,7 +64,7 @@ def main(repeats: int, folder: str) -> None:
     sizes = (1, 16) if device.type == "cpu" else (1, 16, 256)
     print(f"{device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; {NEW_TOKENS} new tokens a poem\n")
 
-    types = (torch.float32, torch.bfloat16)
+    types = (torch.float32, *({choose_precision(device)} - {torch.float32}))  # bf16 where it is of any use
     theirs = {t: LlamaForCausalLM.from_pretrained(folder, dtype=t).to(device).eval() for t in types}
 
     def run_theirs(prompts: Sequence[list[int]], dtype: torch.dtype, cache: str | None) -> None:
@@ -105,8 +106,8 @@ def main(repeats: int, folder: str) -> None:
 def share_of_bandwidth(model: torch.nn.Module, repeats: int) -> str:
     """Each token of a single poem reads all weights once; how near that comes to what memory can deliver."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    cached = CachedModel(model, torch.zeros(1, dtype=torch.int64), NEW_TOKENS + 1)  # type: ignore[arg-type]
-    one = torch.ones(1, 1, dtype=torch.int64)
+    cached = CachedModel(model, [0], NEW_TOKENS + 1)  # type: ignore[arg-type]
+    one = np.ones((1, 1), dtype=np.int64)
     cached.read(one)
     step = statistics.median(seconds(lambda: cached.read(one)) for _ in range(NEW_TOKENS))
     large = torch.ones(64 * 2**20)

@@ -9,7 +9,7 @@ they come into being a few hundred places at a time; each piece yields its losse
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -27,10 +27,15 @@ def loss_sums(model: Callable[..., Tensor], batch: Batch, pad_id: int) -> Tensor
     `model` is a `PoetryModel`, or what was made of one to run it compiled or on several processes.
     """
     targets, learned = targets_of(batch, pad_id)
-    return model(batch.input_ids, batch.position_ids, head=partial(sums_of, targets=targets, learned=learned))
+    return model(batch.input_ids, batch.position_ids, head=partial(never_compiled(), targets=targets, learned=learned))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # the pieces differ in number; there is little to gain
+@cache
+def never_compiled() -> Callable[..., Tensor]:
+    """`sums_of`, which a compiler is to leave alone: the pieces differ in number, and there is little to gain."""
+    return torch.compiler.disable(sums_of)  # type: ignore[no-untyped-call]  # here and not above it, since this imports the compiler
+
+
 def sums_of(hidden: Tensor, embedding: Tensor, targets: Tensor, learned: Tensor) -> Tensor:
     """The four sums from the last hidden states, (B, T, D), and the embedding, (V, D).
 

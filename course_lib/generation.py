@@ -9,10 +9,12 @@ seed alone, and not on its neighbours.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +22,14 @@ from course_lib.inference import CachedModel
 from course_lib.model import PoetryModel
 from course_lib.poems import is_well_formed
 from course_lib.roles import WRITE_A_POEM, prompt_segments
-from course_lib.sampling import GenerationSettings, draw, gumbel_noise, next_token_probabilities, row_generator
+from course_lib.sampling import (
+    Floats,
+    GenerationSettings,
+    draw,
+    gumbel_noise,
+    next_token_probabilities,
+    row_generator,
+)
 from course_lib.tokenizer import CharacterTokenizer
 
 if TYPE_CHECKING:
@@ -52,9 +61,9 @@ LINE_ENDS = "，。？！；：\n \u3000"  # what ends a line; the blanks, so th
 class Row:
     """A text in the making: its tokens, its own source of chance, and the characters and lines it has."""
 
-    def __init__(self, number: int, prompt: Sequence[int], chance: torch.Generator) -> None:
+    def __init__(self, number: int, prompt: Sequence[int], chance: random.Random) -> None:
         self.number, self.ids, self.chance = number, list(prompt), chance
-        self.said: set[int] = set()  # its characters so far, the prompt's and punctuation apart
+        self.said: list[int] = []  # its characters so far, the prompt's and punctuation apart
         self.line: tuple[int, ...] = ()  # the one begun
         self.last_of: dict[tuple[int, ...], list[int]] = {}  # all but a line's last token -> that token
 
@@ -63,7 +72,7 @@ class Row:
         self.ids.append(token)
         if token not in line_ends:
             self.line += (token,)
-            self.said.add(token)
+            self.said += [token] if token not in self.said else []
         elif self.line:
             self.last_of.setdefault(self.line[:-1], []).append(self.line[-1])
             self.line = ()
@@ -82,7 +91,7 @@ def generate(
     end_id: int | None,
     banned: Sequence[int] = (),
     line_ends: Collection[int] = (),
-    chances: Sequence[torch.Generator] | None = None,
+    chances: Sequence[random.Random] | None = None,
 ) -> Iterator[list[tuple[int, int]]]:
     """Continue several prompts at once; each step yields (row, new token) for the rows still going.
 
@@ -102,11 +111,10 @@ def generate(
     rows = [Row(i, prompt, chance) for i, (prompt, chance) in enumerate(zip(prompts, chances, strict=True))]
     width = max(map(len, prompts))
     columns = max(width - len(p) + min(len(p) + settings.max_new_tokens, context) for p in prompts)
-    device = model.model.embed_tokens.weight.device
-    cached = CachedModel(model, torch.tensor([width - len(p) for p in prompts]), columns)
-    read = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
+    cached = CachedModel(model, [width - len(p) for p in prompts], columns)
+    read = np.array([[0] * (width - len(p)) + list(p) for p in prompts])
     for made in range(1, settings.max_new_tokens + 1):
-        tokens = next_tokens(model, rows, cached.read(read.to(device)), settings, banned)
+        tokens = next_tokens(model, rows, as_floats(cached.read(read)), settings, banned)
         yield [(row.number, token) for row, token in zip(rows, tokens, strict=True)]
         for i in reversed(range(len(rows))):
             rows[i].add(tokens[i], line_ends)
@@ -116,33 +124,38 @@ def generate(
                 del rows[-1], tokens[-1]
         if not rows:
             return
-        read = torch.tensor(tokens)[:, None]
+        read = np.array(tokens)[:, None]
 
 
 def next_tokens(
-    model: PoetryModel, rows: Sequence[Row], logits: Tensor, settings: GenerationSettings, banned: Sequence[int]
+    model: PoetryModel, rows: Sequence[Row], logits: Floats, settings: GenerationSettings, banned: Sequence[int]
 ) -> list[int]:
     """One token for each row, from (B, V) logits; where these do not decide beyond doubt, from the plain model's."""
-    logits = allowed(logits, rows, settings, banned)
-    noise = gumbel_noise([row.chance for row in rows], logits.shape[-1] if settings.temperature else 0)
-    tokens, certain = draw(logits, noise, settings, DOUBT)
-    for i in (~certain).nonzero()[:, 0].tolist():
+    noise = gumbel_noise([row.chance for row in rows], logits.shape[-1])
+    tokens, certain = draw(allowed(logits, rows, settings, banned), noise, settings, DOUBT)
+    for i in (i for i, is_certain in enumerate(certain) if not is_certain):
         anew = model(torch.tensor([rows[i].ids], device=model.model.embed_tokens.weight.device))[:, -1]
-        tokens[i] = draw(allowed(anew, rows[i : i + 1], settings, banned), noise[i : i + 1], settings)[0][0]
-    return tokens.tolist()
+        plain = allowed(as_floats(anew), rows[i : i + 1], settings, banned)
+        (tokens[i],), _ = draw(plain, noise[i : i + 1], settings)
+    return tokens
 
 
-def allowed(logits: Tensor, rows: Sequence[Row], settings: GenerationSettings, banned: Sequence[int]) -> Tensor:
-    """The logits in float32 and at hand, lower for what a text has said already; (B, V).
+def as_floats(logits: Any) -> Floats:
+    """Logits, wherever they are, in float32 and at hand."""
+    return logits.float().cpu().numpy() if isinstance(logits, Tensor) else logits
 
-    Minus infinity for what must not be drawn.
+
+def allowed(logits: Floats, rows: Sequence[Row], settings: GenerationSettings, banned: Sequence[int]) -> Floats:
+    """The logits, (B, V), lower for what a text has said already, minus infinity for what must not be drawn.
+
+    They are changed in place.
     """
-    logits = logits.float().cpu().index_fill_(1, torch.tensor(banned, dtype=torch.int64), -torch.inf)
-    for i, row in enumerate(rows):
+    logits[:, banned] = -np.inf
+    for row, own in zip(rows, logits, strict=True):
         if settings.presence_penalty and row.said:
-            logits[i, list(row.said)] -= settings.presence_penalty
-        if not settings.repeat_lines and (repeating := row.repeating()):
-            logits[i, repeating] = -torch.inf
+            own[row.said] -= settings.presence_penalty
+        if not settings.repeat_lines:
+            own[row.repeating()] = -np.inf
     return logits
 
 

@@ -1,19 +1,26 @@
 """Logits to one token: temperature, the three ways to cut off what is unlikely, and chance.
 
-`next_token_probabilities` says what is drawn from. `draw` draws from just that, but neither sorts nor sums up
-9,000 probabilities: add noise of the right kind to the logits, and the largest is a draw (the Gumbel-max trick,
-Gumbel 1954). It also says how safe its choice is: whether logits that differ a little would have led to another.
+`next_token_probabilities` says what is drawn from. `draw` draws from just that, but sorts nothing: add noise of the
+right kind to the logits, and the largest is a draw (the Gumbel-max trick, Gumbel 1954). It also says how safe its
+choice is: whether logits that differ a little would have led to another.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Floats = NDArray[np.float32]
+
+STRIP = 2**20  # numbers of noise; each draw reads as many in a row as there are tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,18 @@ class GenerationSettings:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}, must be at least 1")
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest character is always taken: the temperature is 0, or float32 cannot tell."""
+        return self.temperature < 1e-6
+
 
 def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Tensor:
     """What the next token is drawn from: (B, V) logits to (B, V) probabilities, each row summing to 1.
 
     Tokens of equal probability are kept or dropped together; at temperature 0 the first of them is taken.
     """
-    if settings.temperature == 0:
+    if settings.greedy:
         return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
     probabilities = (logits / settings.temperature).softmax(-1)
     ranked = probabilities.sort(dim=-1, descending=True).values
@@ -77,62 +89,83 @@ def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Te
 # --- chance ---------------------------------------------------------------------------------------
 
 
-def row_generator(prompt: Sequence[int], seed: int, candidate: int = 0) -> torch.Generator:
+def row_generator(prompt: Sequence[int], seed: int, candidate: int = 0) -> random.Random:
     """A source of chance of a prompt's own, so that its poem does not depend on its neighbours in a batch."""
-    digest = hashlib.sha256(repr((seed, candidate, list(prompt))).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return random.Random(repr((seed, candidate, list(prompt))))
 
 
-def gumbel_noise(generators: Sequence[torch.Generator], size: int) -> Tensor:
-    """(B, size) numbers of the Gumbel distribution, each row from its own generator."""
-    noise = torch.empty(len(generators), size)
-    for row, generator in zip(noise, generators, strict=True):
-        torch.rand(size, generator=generator, out=row)
-    return noise.log_().neg_().log_().neg_()
+@cache
+def strip() -> Floats:
+    """A long strip of noise: `STRIP` numbers of the Gumbel distribution, the same on every machine.
+
+    9,000 fresh numbers and their logarithms would take longer than all else in drawing a character.
+    """
+    uniform = np.random.Generator(np.random.PCG64(0)).random(STRIP)
+    return -np.log(-np.log(uniform.clip(1e-300))).astype(np.float32)
+
+
+def gumbel_noise(chances: Sequence[random.Random], size: int) -> Floats:
+    """(B, size) numbers of the Gumbel distribution: for each row a piece of the strip, cut where its chance says.
+
+    Raises:
+        ValueError: the strip is shorter than that.
+    """
+    if size > STRIP:
+        raise ValueError(f"{size} numbers asked for, the strip of noise has {STRIP}")
+    starts = [int(chance.random() * (STRIP - size + 1)) for chance in chances]
+    return np.stack([strip()[start : start + size] for start in starts])
 
 
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def draw(logits: Tensor, noise: Tensor, settings: GenerationSettings, doubt: float = 0) -> tuple[Tensor, Tensor]:
-    """One token a row, (B,), and whether it is certain, (B,), from (B, V) logits and as much `gumbel_noise`.
+def draw(logits: Floats, noise: Floats, settings: GenerationSettings, doubt: float = 0) -> tuple[list[int], list[bool]]:
+    """A token for each of B rows, and whether it is certain, from (B, V) logits and as much `gumbel_noise`.
 
     Certain: were each logit off by up to half of `doubt`, the token would be the same.
     """
-    if settings.temperature == 0:
-        best, second = logits.topk(2).values.unbind(-1)
-        return logits.argmax(-1), best - second > doubt
-    scaled = logits / settings.temperature
-    return _choose(scaled, noise + scaled, scaled.softmax(-1), settings, doubt / settings.temperature)
+    if settings.greedy:
+        drawn = [_largest(row, doubt) for row in logits]
+    else:
+        scaled = logits / np.float32(settings.temperature)
+        scores, shares = scaled + noise, np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        doubt /= settings.temperature
+        drawn = [_choose(*row, settings, doubt) for row in zip(scaled, scores, shares, strict=True)]
+    return [token for token, _ in drawn], [certain for _, certain in drawn]
+
+
+def _largest(scores: Floats, doubt: float) -> tuple[int, bool]:
+    """The token of the highest score, and whether no other comes near it."""
+    token = int(scores.argmax())
+    highest, scores[token] = scores[token], -np.inf
+    certain = highest - scores.max() > doubt
+    scores[token] = highest
+    return token, bool(certain)
 
 
 def _choose(
-    scaled: Tensor, scores: Tensor, probabilities: Tensor, settings: GenerationSettings, doubt: float
-) -> tuple[Tensor, Tensor]:
+    scaled: Floats, scores: Floats, shares: Floats, settings: GenerationSettings, doubt: float
+) -> tuple[int, bool]:
     """The token of the highest score within the limits. One that they exclude takes all less likely ones with it."""
-    best, token = scores.topk(2)
-    token = token[:, :1]
-    within = _within(scaled, probabilities, token, settings, doubt)
-    certain = within & (best[:, 0] - best[:, 1] > doubt)
-    rows = (~within).nonzero()[:, 0]
-    if len(rows):  # some are excluded beyond doubt, these are drawn again; others just perhaps, and stay uncertain
-        rows = rows[~_within(scaled[rows], probabilities[rows], token[rows], settings, -doubt)]
-    if len(rows):
-        some = scaled[rows]
-        left = scores[rows].masked_fill(some <= some.gather(-1, token[rows]), -torch.inf)
-        token[rows, 0], certain[rows] = _choose(some, left, probabilities[rows], settings, doubt)
-    return token[:, 0], certain
+    while True:
+        token, certain = _largest(scores, doubt)
+        if _within(scaled, shares, token, settings, doubt):
+            return token, certain
+        if _within(scaled, shares, token, settings, -doubt):
+            return token, False  # excluded, but not beyond doubt
+        scores[scaled <= scaled[token]] = -np.inf
 
 
-def _within(scaled: Tensor, probabilities: Tensor, token: Tensor, settings: GenerationSettings, slack: float) -> Tensor:
-    """Whether a token, (B, 1), is within the limits, and would be, were it less likely by `slack`; (B,)."""
-    own = scaled.gather(-1, token) - slack
-    likelier = (scaled > own).scatter(-1, token, False)
-    within = torch.ones(len(token), dtype=torch.bool)
-    if settings.top_p < 1:
-        within &= (probabilities * likelier).sum(-1) + slack < settings.top_p
-    if settings.top_k:
-        within &= likelier.sum(-1) < settings.top_k
-    if settings.min_p:
-        within &= own[:, 0] >= scaled.amax(-1) + math.log(settings.min_p)
-    return within | ~likelier.any(-1)
+def _within(scaled: Floats, shares: Floats, token: int, settings: GenerationSettings, slack: float) -> bool:
+    """Whether a token is within the limits, and would be, were it less likely by `slack`."""
+    own = scaled[token] - np.float32(slack)
+    likelier = scaled > own
+    likelier[token] = False
+    if not likelier.any():
+        return True
+    return bool(
+        (settings.top_p == 1 or (shares * likelier).sum() + slack < settings.top_p)
+        and (not settings.top_k or np.count_nonzero(likelier) < settings.top_k)
+        and (not settings.min_p or own >= scaled.max() + math.log(settings.min_p))
+    )

@@ -73,7 +73,7 @@ def test_a_line_is_repeated_only_if_it_may(checkpoint: Checkpoint, tmp_path: Pat
         embedding.fill_(0.1)
         embedding[checkpoint.tokenizer.encode("山月，。")] = 1  # all it knows
     save_checkpoint(checkpoint, tmp_path / "monk", {"kind": "instruction"}, "# For a test")
-    command = ["江月", "--checkpoint", tmp_path / "monk", "--max-new-tokens", 40]
+    command = ["江月", "--checkpoint", tmp_path / "monk", "--max-new-tokens", 40, "--presence-penalty", 0]
     for options, repeated in (([], False), (["--repeat-lines"], True)):
         lines = split_lines(said(capsys, 0, *command, *options)[0])
         assert (len(set(lines)) < len(lines)) == repeated

@@ -1,5 +1,6 @@
 """The model that reads on gives the logits of the model that reads all anew."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -8,13 +9,24 @@ from course_lib import inference
 from course_lib.checkpoints import load_checkpoint
 from course_lib.inference import CachedModel
 
+WAYS = {"numpy": (np, False), "numpy and oneDNN": (np, True), "as on a GPU": (torch, False)}
 
-@pytest.fixture(params=[True, False], ids=["oneDNN", "any machine"], autouse=True)
-def onednn(request, monkeypatch):
-    """Both ways to multiply."""
-    if request.param and not inference.ONEDNN:
+
+@pytest.fixture(params=WAYS, autouse=True)
+def library(request, monkeypatch):
+    """All ways to compute."""
+    library, onednn = WAYS[request.param]
+    if onednn and not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(inference, "ONEDNN", request.param)
+    monkeypatch.setattr(inference, "library_for", lambda device: library)
+    monkeypatch.setattr(inference, "onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(inference, "FEW", 2)
+
+
+def read(cached: CachedModel, ids: torch.Tensor) -> torch.Tensor:
+    logits = cached.read(ids.numpy())
+    assert isinstance(logits, np.ndarray if cached.xp is np else torch.Tensor)
+    return torch.as_tensor(logits)
 
 
 def random_ids(*shape: int, size: int) -> torch.Tensor:
@@ -34,11 +46,11 @@ def test_logits_are_those_of_the_plain_model_up_to_the_end_of_the_context(checkp
     far_from_the_start(model)
     context = model.config.max_position_embeddings
     ids = random_ids(2, context, size=model.config.vocab_size)
-    cached = CachedModel(model, torch.zeros(2, dtype=torch.int64), context)
-    read = [cached.read(ids[:, :5])] + [cached.read(ids[:, i : i + 1]) for i in range(5, context)]
+    cached = CachedModel(model, [0, 0], context)
+    logits = [read(cached, ids[:, :5])] + [read(cached, ids[:, i : i + 1]) for i in range(5, context)]
     plain = model(ids)[:, 4:]
     assert plain.std() > 1
-    torch.testing.assert_close(torch.stack(read, dim=1), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.stack(logits, dim=1), plain, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
@@ -47,9 +59,9 @@ def test_rows_of_unequal_length_do_not_see_their_padding_nor_each_other(checkpoi
     far_from_the_start(model)
     lengths = [3, 9, 1, 9]
     ids = random_ids(4, 30, size=model.config.vocab_size)
-    cached = CachedModel(model, torch.tensor([9 - n for n in lengths]), 30)
+    cached = CachedModel(model, [9 - n for n in lengths], 30)
     prompts = torch.stack([F.pad(row[:n], (9 - n, 0)) for row, n in zip(ids, lengths, strict=True)])
-    logits = cached.read(prompts)
+    logits = read(cached, prompts)
     rows = [0, 1, 2, 3]
     for step in range(12):
         for i, row in enumerate(rows):
@@ -60,7 +72,7 @@ def test_rows_of_unequal_length_do_not_see_their_padding_nor_each_other(checkpoi
             cached.drop(gone)
             rows[gone] = rows[-1]
             del rows[-1]
-        logits = cached.read(torch.stack([ids[row, lengths[row] + step] for row in rows])[:, None])
+        logits = read(cached, torch.stack([ids[row, lengths[row] + step] for row in rows])[:, None])
     assert len(rows) == 1
 
 
@@ -71,9 +83,9 @@ def test_the_shipped_model_differs_by_far_less_than_what_counts_as_doubt(reposit
     checkpoint = load_checkpoint(repository / "assets/checkpoints/finetuned")
     ids = random_ids(8, 40, size=checkpoint.model.config.vocab_size)
     plain = checkpoint.model(ids)
-    cached = CachedModel(checkpoint.model, torch.zeros(8, dtype=torch.int64), 40)
+    cached = CachedModel(checkpoint.model, [0] * 8, 40)
     for i in range(40):
-        logits = cached.read(ids[:, i : i + 1])
+        logits = read(cached, ids[:, i : i + 1])
         off = (logits - plain[:, i]).abs()
         assert off.square().mean().sqrt() < 1e-5
         assert off.max() < DOUBT / 4  # up to half of DOUBT is allowed for
@@ -82,9 +94,9 @@ def test_the_shipped_model_differs_by_far_less_than_what_counts_as_doubt(reposit
 @torch.inference_mode()
 def test_weights_are_taken_as_they_are_at_the_time(checkpoint):
     model, one = checkpoint.model, torch.tensor([[5]])
-    nobody = torch.zeros(1, dtype=torch.int64)
-    before = CachedModel(model, nobody, 1).read(one)
+    nobody = [0]
+    before = read(CachedModel(model, nobody, 1), one)
     far_from_the_start(model)
-    after = CachedModel(model, nobody, 1).read(one)
+    after = read(CachedModel(model, nobody, 1), one)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, model(one)[:, -1], atol=1e-5, rtol=1e-5)

@@ -1,11 +1,20 @@
 """What is drawn from, and that it is drawn from just that."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.sampling import GenerationSettings, draw, gumbel_noise, next_token_probabilities, row_generator
+from course_lib.sampling import (
+    STRIP,
+    GenerationSettings,
+    draw,
+    gumbel_noise,
+    next_token_probabilities,
+    row_generator,
+    strip,
+)
 
 
 def probabilities(**settings) -> list[float]:
@@ -53,8 +62,9 @@ def test_drawing_follows_the_probabilities(limits):
     settings, count = GenerationSettings(**limits), 50_000
     logits = 1.5 * torch.randn(1, 30, generator=torch.Generator().manual_seed(1))
     expected = count * next_token_probabilities(logits, settings)[0]
-    noise = gumbel_noise([row_generator([1], 0)], 30 * count).view(count, 30)
-    drawn = draw(logits.expand(count, -1), noise, settings)[0].bincount(minlength=30)
+    chance = row_generator([1], 0)
+    tokens, _ = draw(logits.expand(count, -1).numpy(), gumbel_noise([chance] * count, 30), settings)
+    drawn = torch.tensor(tokens).bincount(minlength=30)
     assert not drawn[expected == 0].any()
     there = expected > 0
     chi_squared = ((drawn - expected)[there] ** 2 / expected[there]).sum()
@@ -67,10 +77,10 @@ def test_a_certain_token_stays_the_same_when_logits_are_a_little_off(limits):
     settings, doubt, count = GenerationSettings(**limits), 0.02, 20_000
     generator = torch.Generator().manual_seed(1)
     logits = 1.5 * torch.randn(count, 30, generator=generator)
-    noise = gumbel_noise([generator], 30 * count).view(count, 30)
-    tokens, certain = draw(logits, noise, settings, doubt)
+    noise = gumbel_noise([row_generator([1], 0)] * count, 30)
+    tokens, certain = map(torch.tensor, draw(logits.numpy(), noise, settings, doubt))
     off = logits + doubt / 2 * (2 * torch.rand(count, 30, generator=generator).round() - 1)  # all by the full half
-    others, _ = draw(off, noise, settings)
+    others = torch.tensor(draw(off.numpy(), noise, settings)[0])
     assert torch.equal(tokens[certain], others[certain])
     assert (tokens != others).any()  # without the question some would have been another
     assert certain.float().mean() > 0.8
@@ -90,7 +100,7 @@ def test_only_what_has_a_probability_is_drawn(logits, temperature, top_p, top_k,
     row = torch.tensor([logits])
     settings = GenerationSettings(temperature, top_p, top_k, min_p=min_p)
     noise = gumbel_noise([row_generator([1], seed)], len(logits))
-    (token,), _ = draw(row, noise, settings)
+    (token,), _ = draw(row.numpy(), noise, settings)
     # what stands just at a limit may fall on either side, by rounding
     wider = GenerationSettings(temperature, min(1, top_p + 1e-5), top_k, min_p=max(0, min_p - 1e-5))
     assert next_token_probabilities(row, wider)[0, token] > 0
@@ -98,16 +108,31 @@ def test_only_what_has_a_probability_is_drawn(logits, temperature, top_p, top_k,
 
 def test_noise_is_gumbel_noise_and_each_row_has_its_own():
     noise = gumbel_noise([row_generator([1], seed) for seed in (0, 0, 1)], 50_000)
-    assert torch.equal(noise[0], noise[1])
-    assert not torch.equal(noise[0], noise[2])
+    assert np.array_equal(noise[0], noise[1])
+    assert not np.array_equal(noise[0], noise[2])
     assert noise.mean() == pytest.approx(0.5772, abs=0.02)  # Euler's constant
-    assert noise.var() == pytest.approx(torch.pi**2 / 6, abs=0.05)
+    assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.05)
+
+
+def test_a_row_reads_another_piece_of_the_strip_each_time_and_no_piece_is_out_of_reach():
+    chance = row_generator([1], 0)
+    pieces = [gumbel_noise([chance], STRIP - 1)[0] for _ in range(20)]
+    assert {piece[0] for piece in pieces} == {strip()[0], strip()[1]}
+    with pytest.raises(ValueError, match=f"the strip of noise has {STRIP}"):
+        gumbel_noise([chance], STRIP + 1)
+
+
+def test_drawing_leaves_the_logits_and_the_noise_as_they_are():
+    logits, noise = np.float32([[1, 2, 3]]), np.zeros((1, 3), np.float32)
+    for temperature in (0, 1):
+        draw(logits, noise, GenerationSettings(temperature, top_p=0.5), doubt=0.1)
+    assert (logits.tolist(), noise.tolist()) == ([[1, 2, 3]], [[0, 0, 0]])
 
 
 def test_prompt_seed_and_candidate_each_make_another_chance():
     tasks = [([1, 2], 0, 0), ([2, 1], 0, 0), ([1, 2], 1, 0), ([1, 2], 0, 1)]
-    assert len({row_generator(*task).initial_seed() for task in tasks}) == 4
-    assert row_generator([1, 2], 0).initial_seed() == row_generator((1, 2), 0, 0).initial_seed()
+    assert len({row_generator(*task).random() for task in tasks}) == 4
+    assert row_generator([1, 2], 0).random() == row_generator((1, 2), 0, 0).random()
 
 
 @pytest.mark.parametrize(
