@@ -72,7 +72,7 @@ class CachedModel:
     def __init__(self, model: PoetryModel, padding: Sequence[int], columns: int) -> None:
         config, decoder = model.config, model.model
         self.xp = library_for(decoder.cos.device)
-        own: Callable[[Tensor], Array] = (lambda t: t.detach().numpy()) if self.xp is np else Tensor.detach
+        own: Callable[[Tensor], Array] = (lambda t: t.detach().float().numpy()) if self.xp is np else Tensor.detach
         self.embedding, self.head = own(decoder.embed_tokens.weight), own(decoder.embed_tokens.weight.T)
         self.layers = [weights_of(cast(Layer, layer), own) for layer in decoder.layers]
         self.final_norm, self.eps = own(decoder.norm.weight), config.rms_norm_eps
@@ -85,6 +85,7 @@ class CachedModel:
         self.cache = own(decoder.cos.new_empty(shape))  # keys and values; memory is taken as it fills
         self.filled = 0  # columns
 
+    @np.errstate(over="ignore")  # a gate that is as good as shut
     def read(self, ids: Array) -> Array:
         """The next tokens of every row, (B, T); the logits of what follows the last come back, (B, V)."""
         xp, (batch, time) = self.xp, ids.shape
