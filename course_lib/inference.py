@@ -79,8 +79,8 @@ class CachedModel:
         self.shape = (3, config.num_attention_heads, 2, config.head_dim // 2)  # of what a token's qkv is
         self.scale, half = config.head_dim**-0.5, config.head_dim // 2
         self.cos, self.sin = (own(part[:, None, None, :half]) for part in (decoder.cos, decoder.sin))
-        self.padding = own(torch.tensor(padding, device=decoder.cos.device))
-        self.columns = own(torch.arange(columns, device=decoder.cos.device))
+        numbers: dict[str, Any] = {} if self.xp is np else {"device": decoder.cos.device}
+        self.padding, self.columns = self.xp.asarray(padding, **numbers), self.xp.arange(columns, **numbers)
         shape = (len(self.layers), 2, len(padding), config.num_attention_heads, columns, config.head_dim)
         self.cache = own(decoder.cos.new_empty(shape))  # keys and values; memory is taken as it fills
         self.filled = 0  # columns
