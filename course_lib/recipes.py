@@ -172,7 +172,7 @@ class Schedule:
 
 
 def fast() -> bool:
-    """Whether notebooks are to be quick rather than thorough: the environment variable COURSE_FAST is 1, as in tests."""
+    """Whether notebooks are to be quick, not thorough: the environment variable COURSE_FAST is 1, as in tests."""
     return os.environ.get("COURSE_FAST") == "1"
 
 
