@@ -111,6 +111,8 @@ WRONG = [
     (checks.longest_run, lambda text, other: text in other, "you say True"),
     (checks.interval, ten_percent_outside, "leaves 10 % outside"),
     (checks.interval, lambda means: (min(means), max(means)), "nothing at all lies outside"),
+    (checks.interval, lambda means: (min(means), interval(means)[1]), "0.0% of the means lie below"),
+    (checks.interval, lambda means: (interval(means)[0], max(means)), "0.0% above"),
     (checks.interval, not_sorted, "Did you sort them?"),
     (checks.interval, two_deviations, "left over at each end"),
     (checks.interval, lambda means: interval(means)[::-1], "low end comes first"),
