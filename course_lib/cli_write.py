@@ -135,7 +135,7 @@ def show(writing: Writing) -> None:
             print(character, end="", flush=at_terminal)
     except KeyboardInterrupt:
         print(flush=True)
-        note(f"stopped by you after {len(writing.text)} characters")
+        note(f"stopped by you after {count(writing.text)} characters")
         raise typer.Exit(130) from None
     print(end="" if writing.text.endswith("\n") else "\n", flush=True)
     say_how_it_ended(writing.text, writing.reason)
@@ -143,7 +143,7 @@ def show(writing: Writing) -> None:
 
 def say_how_it_ended(text: str, reason: Reason | None) -> None:
     """One line on stderr."""
-    note(f"{'ended by itself' if reason == 'end' else 'stopped'} after {len(text)} characters")
+    note(f"{'ended by itself' if reason == 'end' else 'stopped'} after {count(text)} characters")
 
 
 def as_line(title: str, seed: int, text: str, reason: Reason, **more: Any) -> str:
@@ -209,3 +209,8 @@ def read_back(out: Path, how: dict[str, Any]) -> set[Task]:
             raise Refusal(f"{out}, line {len(lines) + 1}: not a poem of this command; name another file")
         os.truncate(out, len(raw) - len(cut))
     return there
+
+
+def count(text: str) -> int:
+    """The characters of a text, line ends apart."""
+    return len(text.replace("\n", ""))

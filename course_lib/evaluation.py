@@ -286,7 +286,7 @@ def heard_titles(
     settings: GenerationSettings | None,
     progress: Progress,
 ) -> dict[str, Figure]:
-    """`listening` for the first `LISTENED` of the texts, at the device's fastest precision; nothing if titles are too few."""
+    """`listening` for the first `LISTENED` of the texts, in the fastest precision; nothing if titles are too few."""
     pool = [poem.title for poem in poems]
     if len(set(pool)) <= OTHERS:
         return {}

@@ -114,7 +114,8 @@ def generate(
     cached = CachedModel(model, [width - len(p) for p in prompts], columns)
     read = np.array([[0] * (width - len(p)) + list(p) for p in prompts])
     for made in range(1, settings.max_new_tokens + 1):
-        tokens = next_tokens(model, rows, as_floats(cached.read(read)), settings, banned)
+        logits = as_floats(cached.read(read))
+        tokens = [next_token(model, row, own, settings, banned) for row, own in zip(rows, logits, strict=True)]
         yield [(row.number, token) for row, token in zip(rows, tokens, strict=True)]
         for i in reversed(range(len(rows))):
             rows[i].add(tokens[i], line_ends)
@@ -127,17 +128,17 @@ def generate(
         read = np.array(tokens)[:, None]
 
 
-def next_tokens(
-    model: PoetryModel, rows: Sequence[Row], logits: Floats, settings: GenerationSettings, banned: Sequence[int]
-) -> list[int]:
-    """One token for each row, from (B, V) logits; where these do not decide beyond doubt, from the plain model's."""
-    noise = gumbel_noise([row.chance for row in rows], logits.shape[-1])
-    tokens, certain = draw(allowed(logits, rows, settings, banned), noise, settings, DOUBT)
-    for i in (i for i, is_certain in enumerate(certain) if not is_certain):
-        anew = model(torch.tensor([rows[i].ids], device=model.model.embed_tokens.weight.device))[:, -1]
-        plain = allowed(as_floats(anew), rows[i : i + 1], settings, banned)
-        (tokens[i],), _ = draw(plain, noise[i : i + 1], settings)
-    return tokens
+def next_token(
+    model: PoetryModel, row: Row, logits: Floats, settings: GenerationSettings, banned: Sequence[int]
+) -> int:
+    """A row's next token from its logits, (V,), and where these do not decide beyond doubt, from the plain model's."""
+    noise = gumbel_noise(row.chance, len(logits))
+    token, certain = draw(allowed(logits, row, settings, banned), noise, settings, DOUBT)
+    if not certain:
+        ids = torch.tensor([row.ids], device=model.model.embed_tokens.weight.device)
+        plain = model(ids, head=lambda hidden, embedding: embedding @ hidden[0, -1])
+        token, _ = draw(allowed(as_floats(plain), row, settings, banned), noise, settings)
+    return token
 
 
 def as_floats(logits: Any) -> Floats:
@@ -145,17 +146,16 @@ def as_floats(logits: Any) -> Floats:
     return logits.float().cpu().numpy() if isinstance(logits, Tensor) else logits
 
 
-def allowed(logits: Floats, rows: Sequence[Row], settings: GenerationSettings, banned: Sequence[int]) -> Floats:
-    """The logits, (B, V), lower for what a text has said already, minus infinity for what must not be drawn.
+def allowed(logits: Floats, row: Row, settings: GenerationSettings, banned: Sequence[int]) -> Floats:
+    """The logits, (V,), lower for what a text has said already, minus infinity for what must not be drawn.
 
     They are changed in place.
     """
-    logits[:, banned] = -np.inf
-    for row, own in zip(rows, logits, strict=True):
-        if settings.presence_penalty and row.said:
-            own[row.said] -= settings.presence_penalty
-        if not settings.repeat_lines:
-            own[row.repeating()] = -np.inf
+    logits[banned] = -np.inf
+    if settings.presence_penalty and row.said:
+        logits[row.said] -= settings.presence_penalty
+    if not settings.repeat_lines:
+        logits[row.repeating()] = -np.inf
     return logits
 
 

@@ -1,9 +1,11 @@
 """The decoder once more, arranged for reading one token at a time: few and large products, nothing read twice.
 
 `course_lib.model` is the definition, and the tests hold the two against each other. What differs: a layer's queries,
-keys and values are one product, and so are the two halves of its MLP; keys and values of the tokens already read
-are kept. On a CPU it is numpy that computes: with a single token in hand, most of the time goes into calling functions,
-and calling numpy's takes half as long. What each of these is worth, and what failed, is told in `benchmarks/README.md`.
+keys and values are one product, and so are the two halves of its MLP; what is always multiplied the same is part of
+the matrix; two channels that a position turns are one complex number; keys and values of the tokens already read are
+kept. Without a GPU it is numpy that computes: with a single token in hand, much of the time goes into calling
+functions, and calling numpy's takes half as long. What each of these is worth, and what failed, is told in
+`benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib.model import Layer, PoetryModel
 
@@ -25,39 +27,38 @@ FEW = 4  # rows; fewer than that are always multiplied by numpy
 
 
 def library_for(device: torch.device) -> Any:
-    """Whose functions to call, on arrays of this device."""
-    return np if device.type == "cpu" else torch
+    """Whose functions to call for a model on this device."""
+    return torch if device.type == "cuda" else np
 
 
 class Weights(NamedTuple):
-    """A layer's; matrices are (in, out), those that read the same input joined."""
+    """A layer's matrices; those that read the same input are joined."""
 
-    attention_norm: Array
-    qkv: Array
-    o: Array
-    mlp_norm: Array
-    gate_up: Array
-    down: Array
+    qkv: Tensor
+    o: Tensor
+    gate_up: Tensor
+    down: Tensor
 
 
-def weights_of(layer: Layer, own: Callable[[Tensor], Array]) -> Weights:
-    """The weights of a layer, handed to numpy by `own`."""
+def weights_of(layer: Layer) -> Weights:
+    """The weights of a layer, each (out, in), with what is always multiplied the same in them.
+
+    That is RMSNorm's gains, which belong to the matrix that reads what was normed, and the scale of the scores, which
+    belongs to the queries.
+    """
     attention, mlp = layer.self_attn, layer.mlp
-    return Weights(
-        own(layer.input_layernorm.weight),
-        own(turned(attention.q_proj, attention.k_proj, attention.v_proj)),
-        own(turned(attention.o_proj)),
-        own(layer.post_attention_layernorm.weight),
-        own(turned(mlp.gate_proj, mlp.up_proj)),
-        own(turned(mlp.down_proj)),
-    )
+    q, k = (in_pairs(part.weight, attention.head_dim) for part in (attention.q_proj, attention.k_proj))
+    qkv = torch.cat((q * attention.head_dim**-0.5, k, attention.v_proj.weight)).mul_(layer.input_layernorm.weight)
+    gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).mul_(layer.post_attention_layernorm.weight)
+    return Weights(qkv, attention.o_proj.weight, gate_up, mlp.down_proj.weight)
 
 
-def turned(*layers: nn.Linear) -> Tensor:
-    """Matrices side by side, each (out, in) turned to (in, out): the order in memory that numpy multiplies faster."""
-    if onednn_is_faster():
-        return torch.cat([layer.weight for layer in layers]).T
-    return torch.cat([layer.weight.T for layer in layers], dim=1)
+def in_pairs(weight: Tensor, head_dim: int) -> Tensor:
+    """Channels i and i + head_dim/2 of each head, which a position turns together, side by side: (out, in) -> same.
+
+    Queries and keys are re-ordered alike, so that their scores stay what they are.
+    """
+    return weight.reshape(-1, 2, head_dim // 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
 class CachedModel:
@@ -70,19 +71,21 @@ class CachedModel:
 
     @torch.no_grad()
     def __init__(self, model: PoetryModel, padding: Sequence[int], columns: int) -> None:
-        config, decoder = model.config, model.model
-        self.xp = library_for(decoder.cos.device)
-        own: Callable[[Tensor], Array] = (lambda t: t.detach().float().numpy()) if self.xp is np else Tensor.detach
-        self.embedding, self.head = own(decoder.embed_tokens.weight), own(decoder.embed_tokens.weight.T)
-        self.layers = [weights_of(cast(Layer, layer), own) for layer in decoder.layers]
-        self.final_norm, self.eps = own(decoder.norm.weight), config.rms_norm_eps
-        self.shape = (3, config.num_attention_heads, 2, config.head_dim // 2)  # of what a token's qkv is
-        self.scale, half = config.head_dim**-0.5, config.head_dim // 2
-        self.cos, self.sin = (own(part[:, None, None, :half]) for part in (decoder.cos, decoder.sin))
-        numbers: dict[str, Any] = {} if self.xp is np else {"device": decoder.cos.device}
-        self.padding, self.columns = self.xp.asarray(padding, **numbers), self.xp.arange(columns, **numbers)
-        shape = (len(self.layers), 2, len(padding), config.num_attention_heads, columns, config.head_dim)
-        self.cache = own(decoder.cos.new_empty(shape))  # keys and values; memory is taken as it fills
+        config, decoder, device = model.config, model.model, model.model.cos.device
+        self.xp = library_for(device)
+        self.onednn = self.xp is np and len(padding) >= FEW and onednn_is_faster()
+        self.embedding = self._own(decoder.embed_tokens.weight)
+        self.head = self._matrix(decoder.embed_tokens.weight * decoder.norm.weight)
+        self.layers = [Weights(*map(self._matrix, weights_of(cast(Layer, layer)))) for layer in decoder.layers]
+        self.eps, heads, head_dim = config.rms_norm_eps, config.num_attention_heads, config.head_dim
+        self.qkv_shape = (3, heads, head_dim)  # of a token
+        rows = torch.tensor(padding, device=device)
+        self.padding, self.columns = self._own(rows), self._own(torch.arange(columns, device=device))
+        turns = torch.complex(decoder.cos.float(), decoder.sin.float())[:, : head_dim // 2]
+        positions = (torch.arange(columns, device=device) - rows[:, None]).clamp(0, config.max_position_embeddings - 1)
+        self.turns = self._own(turns[positions][:, :, None, None])  # (B, columns, 1, 1, head_dim/2)
+        shape = (len(self.layers), 2, len(padding), heads, columns, head_dim)
+        self.cache = self._own(decoder.cos.new_empty(shape))  # keys and values; memory is taken as it fills
         self.filled = 0  # columns
 
     @np.errstate(over="ignore")  # a gate that is as good as shut
@@ -90,36 +93,47 @@ class CachedModel:
         """The next tokens of every row, (B, T); the logits of what follows the last come back, (B, V)."""
         xp, (batch, time) = self.xp, ids.shape
         first, self.filled = self.filled, self.filled + time
-        columns = self.columns[first : self.filled]
-        at = (columns - self.padding[:, None]).clip(0)
-        cos, sin = self.cos[at], self.sin[at]  # (B, T, 1, 1, head_dim/2)
-        mask = self._mask(columns)
+        turns, mask = self.turns[:, first : self.filled], self._mask(self.columns[first : self.filled])
         x = self.embedding[ids].reshape(batch * time, -1)
-        for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
-            qkv = product(self._norm(x, layer.attention_norm), layer.qkv).reshape(batch, time, *self.shape)
-            re, im = qkv[:, :, :2, :, 0], qkv[:, :, :2, :, 1]  # of queries and keys: pairs that positions turn
-            qkv[:, :, :2] = xp.stack((re * cos - im * sin, im * cos + re * sin), -2)
-            q, k, v = qkv.reshape(batch, time, 3, self.shape[1], -1).swapaxes(1, 3).swapaxes(0, 2).swapaxes(1, 2)
-            keys[:, :, first : self.filled], values[:, :, first : self.filled] = k, v
-            scores = q @ keys[:, :, : self.filled].swapaxes(-1, -2) * self.scale + mask  # (B, H, T, S)
+        for layer, kept in zip(self.layers, self.cache, strict=True):
+            qkv = self._product(self._norm(x), layer.qkv).reshape(batch, time, *self.qkv_shape)
+            pairs = qkv[:, :, :2].view(xp.complex64)  # of queries and keys
+            pairs *= turns
+            qkv = qkv.swapaxes(1, 3).swapaxes(0, 2).swapaxes(1, 2)  # (3, B, H, T, head_dim)
+            kept[:, :, :, first : self.filled] = qkv[1:]
+            keys, values = kept[:, :, :, : self.filled]
+            scores = qkv[0] @ keys.swapaxes(-1, -2) + mask  # (B, H, T, S)
             scores = xp.exp(scores - xp.amax(scores, -1, keepdims=True))
-            mixed = scores / scores.sum(-1, keepdims=True) @ values[:, :, : self.filled]
-            x = x + product(mixed.swapaxes(1, 2).reshape(batch * time, -1), layer.o)
-            gate_up = product(self._norm(x, layer.mlp_norm), layer.gate_up)
+            mixed = scores @ values / scores.sum(-1, keepdims=True)
+            x += self._product(mixed.swapaxes(1, 2).reshape(batch * time, -1), layer.o)
+            gate_up = self._product(self._norm(x), layer.gate_up)
             gate, up = gate_up[:, : layer.down.shape[0]], gate_up[:, layer.down.shape[0] :]
-            x = x + product(gate * up / (1 + xp.exp(-gate)), layer.down)  # SwiGLU
-        return product(self._norm(x.reshape(batch, time, -1)[:, -1], self.final_norm), self.head)
+            x += self._product(gate * up / (1 + xp.exp(-gate)), layer.down)  # SwiGLU
+        return self._product(self._norm(x.reshape(batch, time, -1)[:, -1]), self.head)
 
     def drop(self, row: int) -> None:
         """Forget a row; the last one takes its place."""
         last = len(self.padding) - 1
         self.cache[:, :, row, :, : self.filled] = self.cache[:, :, last, :, : self.filled]
-        self.padding[row] = self.padding[last]
-        self.cache, self.padding = self.cache[:, :, :last], self.padding[:last]
+        self.padding[row], self.turns[row] = self.padding[last], self.turns[last]
+        self.cache, self.padding, self.turns = self.cache[:, :, :last], self.padding[:last], self.turns[:last]
 
-    def _norm(self, x: Array, weight: Array) -> Array:
-        """RMSNorm, (N, D), same shape."""
-        return x * weight / self.xp.sqrt((x * x).sum(-1, keepdims=True) / x.shape[-1] + self.eps)
+    def _own(self, tensor: Tensor) -> Array:
+        """A tensor as an array of our library, float32 unless of whole numbers; it may share the model's memory."""
+        tensor = tensor.detach().float() if tensor.is_floating_point() else tensor
+        return tensor if self.xp is torch else tensor.cpu().numpy()
+
+    def _matrix(self, weight: Tensor) -> Array:
+        """Weights (out, in) turned to (in, out), in the order in memory that is multiplied fastest."""
+        return self._own(weight.T if self.onednn else weight.T.contiguous())
+
+    def _product(self, x: Array, weight: Array) -> Array:
+        """`x @ weight`, (N, in) and (in, out) -> (N, out)."""
+        return onednn(torch.from_numpy(x), torch.from_numpy(weight.T)).numpy() if self.onednn else x @ weight
+
+    def _norm(self, x: Array) -> Array:
+        """RMSNorm without its gains, (N, D), same shape."""
+        return x / self.xp.sqrt((x * x).sum(-1, keepdims=True) / x.shape[-1] + self.eps)
 
     def _mask(self, columns: Array) -> Array:
         """What to add to the scores, (B, 1, T, S), so that nothing sees what comes later or is padding.
@@ -133,18 +147,11 @@ class CachedModel:
         return self.xp.asarray(self.xp.where(may_look, 0.0, -self.xp.inf), dtype=self.xp.float32)[:, None]
 
 
-# --- products -------------------------------------------------------------------------------------
-
-
-def product(x: Array, weight: Array) -> Array:
-    """`x @ weight`, (N, in) and (in, out) -> (N, out), by whatever is fastest here."""
-    if len(x) >= FEW and isinstance(x, np.ndarray) and onednn_is_faster():
-        return onednn(torch.from_numpy(x), torch.from_numpy(weight.T)).numpy()
-    return x @ weight
+# --- products by oneDNN ---------------------------------------------------------------------------
 
 
 def onednn(x: Tensor, weight: Tensor) -> Tensor:
-    """The same by oneDNN's routine, the one that `torch.compile` calls."""
+    """`x @ weight.T` by oneDNN's routine, the one that `torch.compile` calls."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 

@@ -104,68 +104,63 @@ def strip() -> Floats:
     return -np.log(-np.log(uniform.clip(1e-300))).astype(np.float32)
 
 
-def gumbel_noise(chances: Sequence[random.Random], size: int) -> Floats:
-    """(B, size) numbers of the Gumbel distribution: for each row a piece of the strip, cut where its chance says.
+def gumbel_noise(chance: random.Random, size: int) -> Floats:
+    """`size` numbers of the Gumbel distribution, only to be read: a piece of the strip, cut where chance says.
 
     Raises:
         ValueError: the strip is shorter than that.
     """
     if size > STRIP:
         raise ValueError(f"{size} numbers asked for, the strip of noise has {STRIP}")
-    starts = [int(chance.random() * (STRIP - size + 1)) for chance in chances]
-    return np.stack([strip()[start : start + size] for start in starts])
+    start = int(chance.random() * (STRIP - size + 1))
+    return strip()[start : start + size]
 
 
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def draw(logits: Floats, noise: Floats, settings: GenerationSettings, doubt: float = 0) -> tuple[list[int], list[bool]]:
-    """A token for each of B rows, and whether it is certain, from (B, V) logits and as much `gumbel_noise`.
+def draw(logits: Floats, noise: Floats, settings: GenerationSettings, doubt: float = 0) -> tuple[int, bool]:
+    """A token, and whether it is certain, from (V,) logits and as much `gumbel_noise`.
 
     Certain: were each logit off by up to half of `doubt`, the token would be the same.
+
+    A token that the limits exclude takes all less likely ones with it, and the next one is looked at.
     """
     if settings.greedy:
-        drawn = [_largest(row, doubt) for row in logits]
-    else:
-        scaled = logits / np.float32(settings.temperature)
-        scores, shares = scaled + noise, np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
-        doubt /= settings.temperature
-        drawn = [_choose(*row, settings, doubt) for row in zip(scaled, scores, shares, strict=True)]
-    return [token for token, _ in drawn], [certain for _, certain in drawn]
+        return _largest(logits, doubt)
+    scaled = logits / np.float32(settings.temperature)
+    doubt /= settings.temperature
+    scores = scaled + noise
+    while True:
+        token, certain = _largest(scores, doubt)
+        if _within(scaled, token, settings, doubt):
+            return token, certain
+        if _within(scaled, token, settings, -doubt):
+            return token, False  # excluded, but not beyond doubt
+        scores[scaled <= scaled[token]] = -np.inf
 
 
 def _largest(scores: Floats, doubt: float) -> tuple[int, bool]:
     """The token of the highest score, and whether no other comes near it."""
     token = int(scores.argmax())
     highest, scores[token] = scores[token], -np.inf
-    certain = highest - scores.max() > doubt
-    scores[token] = highest
-    return token, bool(certain)
+    second, scores[token] = scores[scores.argmax()], highest
+    return token, bool(highest - second > doubt)
 
 
-def _choose(
-    scaled: Floats, scores: Floats, shares: Floats, settings: GenerationSettings, doubt: float
-) -> tuple[int, bool]:
-    """The token of the highest score within the limits. One that they exclude takes all less likely ones with it."""
-    while True:
-        token, certain = _largest(scores, doubt)
-        if _within(scaled, shares, token, settings, doubt):
-            return token, certain
-        if _within(scaled, shares, token, settings, -doubt):
-            return token, False  # excluded, but not beyond doubt
-        scores[scaled <= scaled[token]] = -np.inf
-
-
-def _within(scaled: Floats, shares: Floats, token: int, settings: GenerationSettings, slack: float) -> bool:
+def _within(scaled: Floats, token: int, settings: GenerationSettings, slack: float) -> bool:
     """Whether a token is within the limits, and would be, were it less likely by `slack`."""
     own = scaled[token] - np.float32(slack)
     likelier = scaled > own
     likelier[token] = False
-    if not likelier.any():
+    count = np.count_nonzero(likelier)
+    if count == 0:
         return True
-    return bool(
-        (settings.top_p == 1 or (shares * likelier).sum() + slack < settings.top_p)
-        and (not settings.top_k or np.count_nonzero(likelier) < settings.top_k)
-        and (not settings.min_p or own >= scaled.max() + math.log(settings.min_p))
-    )
+    if settings.top_k and count >= settings.top_k:
+        return False
+    if settings.min_p and own < scaled.max() + math.log(settings.min_p):
+        return False
+    if settings.top_p == 1:
+        return True
+    probabilities = torch.from_numpy(scaled).softmax(-1).numpy()
+    return bool(probabilities[likelier].sum() + slack < settings.top_p)

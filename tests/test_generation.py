@@ -97,9 +97,9 @@ def test_a_poem_is_what_the_plain_model_writes(checkpoint, seed):
     prompt = prompt_ids(tokenizer, "江月")
     row, known = Row(0, prompt, row_generator(prompt, seed)), marks(tokenizer)
     while len(row.ids) < len(prompt) + 30 and row.ids[-1] != tokenizer.eos_id:
-        logits = checkpoint.model(torch.tensor([row.ids]))[:, -1].numpy()
-        logits = allowed(logits, [row], chosen, known["banned"])
-        (token,), _ = draw(logits, gumbel_noise([row.chance], logits.shape[-1]), chosen)
+        logits = checkpoint.model(torch.tensor([row.ids]))[0, -1].numpy()
+        logits = allowed(logits, row, chosen, known["banned"])
+        token, _ = draw(logits, gumbel_noise(row.chance, len(logits)), chosen)
         row.add(token, known["line_ends"])
     assert "".join(write(checkpoint, "江月", chosen)) == tokenizer.decode(row.ids[len(prompt) :])
 
@@ -195,7 +195,7 @@ def test_rows_that_ended_leave_the_batch(checkpoint):
 
 
 def test_a_token_that_would_repeat_a_line_is_known():
-    row = Row(0, [1, 2], torch.Generator())
+    row = Row(0, [1, 2], row_generator([1, 2], 0))
     for token in (5, 6, 0, 5, 7, 0, 0, 9, 0, 5):
         row.add(token, line_ends={0})
     assert sorted(row.repeating()) == [6, 7]
@@ -208,13 +208,13 @@ def test_a_token_that_would_repeat_a_line_is_known():
 
 
 def test_what_a_text_has_said_is_held_back_and_nothing_else():
-    rows = [Row(i, [1, 2], torch.Generator()) for i in range(2)]
+    begun, fresh = (Row(i, [1, 2], row_generator([1, 2], 0)) for i in range(2))
     for token in (4, 0, 4, 3):
-        rows[0].add(token, line_ends={0})
-    logits = torch.arange(12.0).view(2, 6)
-    held_back = allowed(logits.clone(), rows, GenerationSettings(presence_penalty=1.5), [5])
-    assert held_back.tolist() == [[0, 1, 2, 1.5, 2.5, -math.inf], [6, 7, 8, 9, 10, -math.inf]]
-    assert allowed(logits.clone(), rows, GenerationSettings(presence_penalty=0), []).equal(logits)
+        begun.add(token, line_ends={0})
+    penalty, numbers = GenerationSettings(presence_penalty=1.5), np.arange(6, dtype=np.float32)
+    assert allowed(numbers.copy(), begun, penalty, [5]).tolist() == [0, 1, 2, 1.5, 2.5, -math.inf]
+    assert allowed(numbers.copy(), fresh, penalty, [5]).tolist() == [0, 1, 2, 3, 4, -math.inf]
+    assert allowed(numbers.copy(), begun, GenerationSettings(presence_penalty=0), []).tolist() == numbers.tolist()
 
 
 def test_a_poem_repeats_its_characters_less_the_more_they_are_held_back(checkpoint):

@@ -63,13 +63,29 @@ def test_drawing_follows_the_probabilities(limits):
     logits = 1.5 * torch.randn(1, 30, generator=torch.Generator().manual_seed(1))
     expected = count * next_token_probabilities(logits, settings)[0]
     chance = row_generator([1], 0)
-    tokens, _ = draw(logits.expand(count, -1).numpy(), gumbel_noise([chance] * count, 30), settings)
-    drawn = torch.tensor(tokens).bincount(minlength=30)
+    tokens = [draw(logits[0].numpy(), gumbel_noise(chance, 30), settings)[0] for _ in range(count)]
+    assert_drawn_from(expected, tokens)
+
+
+def assert_drawn_from(expected: torch.Tensor, tokens: list[int]) -> None:
+    """A chi-squared test; tokens that are expected less than five times are counted together."""
+    drawn = torch.tensor(tokens).bincount(minlength=len(expected))
     assert not drawn[expected == 0].any()
-    there = expected > 0
-    chi_squared = ((drawn - expected)[there] ** 2 / expected[there]).sum()
-    freedom = int(there.sum()) - 1
+    rare = expected < 5
+    found, wanted = (torch.cat((part[~rare], part[rare].sum(0, keepdim=True))) for part in (drawn, expected))
+    chi_squared = ((found - wanted)[wanted > 0] ** 2 / wanted[wanted > 0]).sum()
+    freedom = int((wanted > 0).sum()) - 1
     assert chi_squared <= freedom + 5 * (2 * freedom) ** 0.5  # five deviations
+
+
+def test_a_whole_vocabulary_is_drawn_from_by_pieces_of_one_strip():
+    settings, count, size = GenerationSettings(), 20_000, 9085  # the course's vocabulary, the default settings
+    logits = 3 * torch.randn(1, size, generator=torch.Generator().manual_seed(1))
+    expected = count * next_token_probabilities(logits, settings)[0]
+    chances = [row_generator([number], 0) for number in range(100)]  # as a hundred titles would
+    tokens = [draw(logits[0].numpy(), gumbel_noise(chances[n % 100], size), settings)[0] for n in range(count)]
+    assert (expected >= 5).sum() > 100
+    assert_drawn_from(expected, tokens)
 
 
 @pytest.mark.parametrize("limits", [*LIMITS, {"temperature": 0.0}])
@@ -77,10 +93,12 @@ def test_a_certain_token_stays_the_same_when_logits_are_a_little_off(limits):
     settings, doubt, count = GenerationSettings(**limits), 0.02, 20_000
     generator = torch.Generator().manual_seed(1)
     logits = 1.5 * torch.randn(count, 30, generator=generator)
-    noise = gumbel_noise([row_generator([1], 0)] * count, 30)
-    tokens, certain = map(torch.tensor, draw(logits.numpy(), noise, settings, doubt))
+    chance = row_generator([1], 0)
+    noise = [gumbel_noise(chance, 30) for _ in range(count)]
+    drawn = [draw(*row, settings, doubt) for row in zip(logits.numpy(), noise, strict=True)]
+    tokens, certain = map(torch.tensor, zip(*drawn, strict=True))
     off = logits + doubt / 2 * (2 * torch.rand(count, 30, generator=generator).round() - 1)  # all by the full half
-    others = torch.tensor(draw(off.numpy(), noise, settings)[0])
+    others = torch.tensor([draw(*row, settings)[0] for row in zip(off.numpy(), noise, strict=True)])
     assert torch.equal(tokens[certain], others[certain])
     assert (tokens != others).any()  # without the question some would have been another
     assert certain.float().mean() > 0.8
@@ -99,34 +117,33 @@ def test_only_what_has_a_probability_is_drawn(logits, temperature, top_p, top_k,
         return
     row = torch.tensor([logits])
     settings = GenerationSettings(temperature, top_p, top_k, min_p=min_p)
-    noise = gumbel_noise([row_generator([1], seed)], len(logits))
-    (token,), _ = draw(row.numpy(), noise, settings)
+    token, _ = draw(row[0].numpy(), gumbel_noise(row_generator([1], seed), len(logits)), settings)
     # what stands just at a limit may fall on either side, by rounding
     wider = GenerationSettings(temperature, min(1, top_p + 1e-5), top_k, min_p=max(0, min_p - 1e-5))
     assert next_token_probabilities(row, wider)[0, token] > 0
 
 
 def test_noise_is_gumbel_noise_and_each_row_has_its_own():
-    noise = gumbel_noise([row_generator([1], seed) for seed in (0, 0, 1)], 50_000)
+    noise = [gumbel_noise(row_generator([1], seed), 50_000) for seed in (0, 0, 1)]
     assert np.array_equal(noise[0], noise[1])
     assert not np.array_equal(noise[0], noise[2])
-    assert noise.mean() == pytest.approx(0.5772, abs=0.02)  # Euler's constant
-    assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.05)
+    assert np.mean(noise) == pytest.approx(0.5772, abs=0.02)  # Euler's constant
+    assert np.var(noise) == pytest.approx(np.pi**2 / 6, abs=0.05)
 
 
 def test_a_row_reads_another_piece_of_the_strip_each_time_and_no_piece_is_out_of_reach():
     chance = row_generator([1], 0)
-    pieces = [gumbel_noise([chance], STRIP - 1)[0] for _ in range(20)]
+    pieces = [gumbel_noise(chance, STRIP - 1) for _ in range(20)]
     assert {piece[0] for piece in pieces} == {strip()[0], strip()[1]}
     with pytest.raises(ValueError, match=f"the strip of noise has {STRIP}"):
-        gumbel_noise([chance], STRIP + 1)
+        gumbel_noise(chance, STRIP + 1)
 
 
 def test_drawing_leaves_the_logits_and_the_noise_as_they_are():
-    logits, noise = np.float32([[1, 2, 3]]), np.zeros((1, 3), np.float32)
+    logits, noise = np.float32([1, 2, 3]), np.zeros(3, np.float32)
     for temperature in (0, 1):
         draw(logits, noise, GenerationSettings(temperature, top_p=0.5), doubt=0.1)
-    assert (logits.tolist(), noise.tolist()) == ([[1, 2, 3]], [[0, 0, 0]])
+    assert (logits.tolist(), noise.tolist()) == ([1, 2, 3], [0, 0, 0])
 
 
 def test_prompt_seed_and_candidate_each_make_another_chance():
