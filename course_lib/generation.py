@@ -151,7 +151,7 @@ def allowed(logits: Floats, row: Row, settings: GenerationSettings, banned: Sequ
 
     They are changed in place.
     """
-    logits[banned] = -np.inf
+    logits[list(banned)] = -np.inf
     if settings.presence_penalty and row.said:
         logits[row.said] -= settings.presence_penalty
     if not settings.repeat_lines:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -31,26 +32,72 @@ def library_for(device: torch.device) -> Any:
     return torch if device.type == "cuda" else np
 
 
+# --- weights --------------------------------------------------------------------------------------
+
+
+class LayerWeights(NamedTuple):
+    """A layer's matrices, (in, out); those that read the same input are joined."""
+
+    qkv: Array
+    o: Array
+    gate_up: Array
+    down: Array
+
+
 class Weights(NamedTuple):
-    """A layer's matrices; those that read the same input are joined."""
+    """A model's."""
 
-    qkv: Tensor
-    o: Tensor
-    gate_up: Tensor
-    down: Tensor
+    embedding: Array  # (V, D)
+    layers: list[LayerWeights]
+    head: Array  # (D, V)
 
 
-def weights_of(layer: Layer) -> Weights:
-    """The weights of a layer, each (out, in), with what is always multiplied the same in them.
+made: WeakKeyDictionary[PoetryModel, dict[object, tuple[object, Weights]]] = WeakKeyDictionary()
+
+
+def weights_of(model: PoetryModel, library: Any, by_onednn: bool) -> Weights:
+    """The weights as they are now: those of the last time, unless the model has changed since.
+
+    To turn them over takes ten times as long as to see whether they are the same.
+    """
+    state, kept = state_of(model), made.setdefault(model, {})
+    earlier, weights = kept.get((library, by_onednn), (None, None))
+    if weights is None or earlier != state:
+        weights = arranged(model, library, by_onednn)
+        kept[library, by_onednn] = state, weights
+    return weights
+
+
+def state_of(model: PoetryModel) -> object:
+    """What is another once weights are: where they lie, how often they were written to, and their sums.
+
+    PyTorch's count overlooks what is written to `weight.data`; a sum does not.
+    """
+    weights = list(model.parameters())
+    versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+    return versions, torch.stack([weight.sum(dtype=torch.float32) for weight in weights]).tolist()
+
+
+def arranged(model: PoetryModel, library: Any, by_onednn: bool) -> Weights:
+    """The model's weights, with what is always multiplied the same in them.
 
     That is RMSNorm's gains, which belong to the matrix that reads what was normed, and the scale of the scores, which
-    belongs to the queries.
+    belongs to the queries. The matrices lie in memory in the order that is multiplied fastest.
     """
-    attention, mlp = layer.self_attn, layer.mlp
-    q, k = (in_pairs(part.weight, attention.head_dim) for part in (attention.q_proj, attention.k_proj))
-    qkv = torch.cat((q * attention.head_dim**-0.5, k, attention.v_proj.weight)).mul_(layer.input_layernorm.weight)
-    gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).mul_(layer.post_attention_layernorm.weight)
-    return Weights(qkv, attention.o_proj.weight, gate_up, mlp.down_proj.weight)
+
+    def matrix(weight: Tensor) -> Array:
+        return owned(weight.T if by_onednn else weight.T.contiguous(), library)
+
+    def of_layer(layer: Layer) -> LayerWeights:
+        attention, mlp = layer.self_attn, layer.mlp
+        q, k = (in_pairs(part.weight, attention.head_dim) for part in (attention.q_proj, attention.k_proj))
+        qkv = torch.cat((q * attention.head_dim**-0.5, k, attention.v_proj.weight)) * layer.input_layernorm.weight
+        gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight
+        return LayerWeights(*map(matrix, (qkv, attention.o_proj.weight, gate_up, mlp.down_proj.weight)))
+
+    decoder, embedding = model.model, model.model.embed_tokens.weight
+    layers = [of_layer(cast(Layer, layer)) for layer in decoder.layers]
+    return Weights(owned(embedding, library), layers, matrix(embedding * decoder.norm.weight))
 
 
 def in_pairs(weight: Tensor, head_dim: int) -> Tensor:
@@ -61,12 +108,21 @@ def in_pairs(weight: Tensor, head_dim: int) -> Tensor:
     return weight.reshape(-1, 2, head_dim // 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
+def owned(tensor: Tensor, library: Any) -> Array:
+    """A tensor as an array of the library, float32 unless of whole numbers; it may share the model's memory."""
+    tensor = tensor.detach().float() if tensor.is_floating_point() else tensor
+    return tensor if library is torch else tensor.cpu().numpy()
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
 class CachedModel:
     """A model and what it has read so far: several rows that grow in step, each `read` by the same number of tokens.
 
     Rows of unequal length begin with padding (`padding` says how much, B numbers), so that all end in the same
     column; no row sees its padding. `columns` is the most that will be read. Weights are taken as they are
-    now, which takes some milliseconds: make a new one for each text, and training in between is no danger.
+    now: make a new one for each text, and training in between is no danger.
     """
 
     @torch.no_grad()
@@ -74,18 +130,15 @@ class CachedModel:
         config, decoder, device = model.config, model.model, model.model.cos.device
         self.xp = library_for(device)
         self.onednn = self.xp is np and len(padding) >= FEW and onednn_is_faster()
-        self.embedding = self._own(decoder.embed_tokens.weight)
-        self.head = self._matrix(decoder.embed_tokens.weight * decoder.norm.weight)
-        self.layers = [Weights(*map(self._matrix, weights_of(cast(Layer, layer)))) for layer in decoder.layers]
+        self.weights = weights_of(model, self.xp, self.onednn)
         self.eps, heads, head_dim = config.rms_norm_eps, config.num_attention_heads, config.head_dim
         self.qkv_shape = (3, heads, head_dim)  # of a token
-        rows = torch.tensor(padding, device=device)
-        self.padding, self.columns = self._own(rows), self._own(torch.arange(columns, device=device))
-        turns = torch.complex(decoder.cos.float(), decoder.sin.float())[:, : head_dim // 2]
-        positions = (torch.arange(columns, device=device) - rows[:, None]).clamp(0, config.max_position_embeddings - 1)
-        self.turns = self._own(turns[positions][:, :, None, None])  # (B, columns, 1, 1, head_dim/2)
-        shape = (len(self.layers), 2, len(padding), heads, columns, head_dim)
-        self.cache = self._own(decoder.cos.new_empty(shape))  # keys and values; memory is taken as it fills
+        rows, along = torch.tensor(padding, device=device), torch.arange(columns, device=device)
+        positions = (along - rows[:, None]).clamp(0, config.max_position_embeddings - 1)
+        turns = torch.complex(decoder.cos.float(), decoder.sin.float())[positions, None, None, : head_dim // 2]
+        shape = (config.num_hidden_layers, 2, len(padding), heads, columns, head_dim)
+        cache = decoder.cos.new_empty(shape)  # keys and values; memory is taken as it fills
+        self.padding, self.columns, self.turns, self.cache = (owned(t, self.xp) for t in (rows, along, turns, cache))
         self.filled = 0  # columns
 
     @np.errstate(over="ignore")  # a gate that is as good as shut
@@ -94,8 +147,8 @@ class CachedModel:
         xp, (batch, time) = self.xp, ids.shape
         first, self.filled = self.filled, self.filled + time
         turns, mask = self.turns[:, first : self.filled], self._mask(self.columns[first : self.filled])
-        x = self.embedding[ids].reshape(batch * time, -1)
-        for layer, kept in zip(self.layers, self.cache, strict=True):
+        x = self.weights.embedding[ids].reshape(batch * time, -1)
+        for layer, kept in zip(self.weights.layers, self.cache, strict=True):
             qkv = self._product(self._norm(x), layer.qkv).reshape(batch, time, *self.qkv_shape)
             pairs = qkv[:, :, :2].view(xp.complex64)  # of queries and keys
             pairs *= turns
@@ -109,7 +162,7 @@ class CachedModel:
             gate_up = self._product(self._norm(x), layer.gate_up)
             gate, up = gate_up[:, : layer.down.shape[0]], gate_up[:, layer.down.shape[0] :]
             x += self._product(gate * up / (1 + xp.exp(-gate)), layer.down)  # SwiGLU
-        return self._product(self._norm(x.reshape(batch, time, -1)[:, -1]), self.head)
+        return self._product(self._norm(x.reshape(batch, time, -1)[:, -1]), self.weights.head)
 
     def drop(self, row: int) -> None:
         """Forget a row; the last one takes its place."""
@@ -117,15 +170,6 @@ class CachedModel:
         self.cache[:, :, row, :, : self.filled] = self.cache[:, :, last, :, : self.filled]
         self.padding[row], self.turns[row] = self.padding[last], self.turns[last]
         self.cache, self.padding, self.turns = self.cache[:, :, :last], self.padding[:last], self.turns[:last]
-
-    def _own(self, tensor: Tensor) -> Array:
-        """A tensor as an array of our library, float32 unless of whole numbers; it may share the model's memory."""
-        tensor = tensor.detach().float() if tensor.is_floating_point() else tensor
-        return tensor if self.xp is torch else tensor.cpu().numpy()
-
-    def _matrix(self, weight: Tensor) -> Array:
-        """Weights (out, in) turned to (in, out), in the order in memory that is multiplied fastest."""
-        return self._own(weight.T if self.onednn else weight.T.contiguous())
 
     def _product(self, x: Array, weight: Array) -> Array:
         """`x @ weight`, (N, in) and (in, out) -> (N, out)."""

@@ -145,7 +145,7 @@ def _largest(scores: Floats, doubt: float) -> tuple[int, bool]:
     token = int(scores.argmax())
     highest, scores[token] = scores[token], -np.inf
     second, scores[token] = scores[scores.argmax()], highest
-    return token, bool(highest - second > doubt)
+    return token, bool(second < highest - doubt)
 
 
 def _within(scaled: Floats, token: int, settings: GenerationSettings, slack: float) -> bool:

@@ -214,7 +214,7 @@ def test_what_a_text_has_said_is_held_back_and_nothing_else():
     penalty, numbers = GenerationSettings(presence_penalty=1.5), np.arange(6, dtype=np.float32)
     assert allowed(numbers.copy(), begun, penalty, [5]).tolist() == [0, 1, 2, 1.5, 2.5, -math.inf]
     assert allowed(numbers.copy(), fresh, penalty, [5]).tolist() == [0, 1, 2, 3, 4, -math.inf]
-    assert allowed(numbers.copy(), begun, GenerationSettings(presence_penalty=0), []).tolist() == numbers.tolist()
+    assert allowed(numbers.copy(), begun, GenerationSettings(presence_penalty=0), ()).tolist() == numbers.tolist()
 
 
 def test_a_poem_repeats_its_characters_less_the_more_they_are_held_back(checkpoint):

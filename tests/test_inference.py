@@ -91,12 +91,37 @@ def test_the_shipped_model_differs_by_far_less_than_what_counts_as_doubt(reposit
         assert off.max() < DOUBT / 4  # up to half of DOUBT is allowed for
 
 
-@torch.inference_mode()
-def test_weights_are_taken_as_they_are_at_the_time(checkpoint):
+def exchange(model: torch.nn.Module) -> None:
+    """Two tokens swap places, and no sum changes."""
+    embedding = model.model.embed_tokens.weight
+    embedding[:2] = embedding[:2].flip(0)
+
+
+CHANGES = {
+    "in place": far_from_the_start,
+    "behind PyTorch's back": lambda model: [p.data.mul_(1.01) for p in model.parameters()],
+    "loaded": lambda model: model.load_state_dict({n: p + 0.01 for n, p in model.state_dict().items()}),
+    "two rows exchanged": exchange,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@torch.no_grad()
+def test_weights_are_taken_as_they_are_at_the_time(checkpoint, change):
     model, one = checkpoint.model, torch.tensor([[5]])
-    nobody = [0]
-    before = read(CachedModel(model, nobody, 1), one)
-    far_from_the_start(model)
-    after = read(CachedModel(model, nobody, 1), one)
+    cached = CachedModel(model, [0], 1)
+    before = read(cached, one)
+    assert CachedModel(model, [0], 9).weights is cached.weights  # what did not change is not made again
+    CHANGES[change](model)
+    after = read(CachedModel(model, [0], 1), one)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, model(one)[:, -1], atol=1e-5, rtol=1e-5)
+
+
+def test_weights_are_taken_anew_after_a_step_of_training(checkpoint):
+    model, ids = checkpoint.model, torch.tensor([[5, 6, 7]])
+    for optimizer in (torch.optim.AdamW(model.parameters(), fused=True), torch.optim.SGD(model.parameters())):
+        before = CachedModel(model, [0], 3).weights
+        model(ids).square().sum().backward()
+        optimizer.step()
+        assert CachedModel(model, [0], 3).weights is not before
