@@ -506,7 +506,8 @@ def test_an_end_is_told_apart_from_the_limit(ending: Path, capsys: pytest.Captur
     for written, line in zip(poems_written, shown.err.splitlines(), strict=True):
         assert written["text"] in shown.out
         how = "ended by itself" if written["ended"] else "stopped"
-        assert line == f"{how} after {len(written['text'])} characters"
+        characters = written["text"].replace("\n", "")
+        assert line == f"{how} after {len(characters)} characters"
     assert shown.out.count("《山雨》") == 2
 
 

@@ -22,6 +22,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def fresh_meeting_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the README says: without it a restart may wait for an address from before it (PyTorch's issue 135712)."""
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+
+
 def torchrun(repository: Path, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """The command in two processes of this machine."""
     return run(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *options, *command], repository)
@@ -82,7 +88,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("restarts", [0, 3])  # one would do, but gloo now and then fails to meet again at once
+@pytest.mark.parametrize("restarts", [0, 1])
 def test_a_killed_process_ends_the_run_and_a_restart_resumes_it(alone: str, repository: Path, restarts: int) -> None:
     Path("runs/died").unlink(missing_ok=True)
     Path("dies_once.py").write_text(DIES_ONCE)

@@ -36,6 +36,7 @@ def log(folder: str) -> list[dict[str, object]]:
 
 
 def run(arguments: list[str], repository: Path) -> subprocess.CompletedProcess[str]:
-    """Python, with the package to be tested."""
+    """Python, with the package to be tested; processes that wait for each other are not waited for."""
     env = {**os.environ, "PYTHONPATH": str(repository)}
-    return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, check=False)
+    asked = [sys.executable, *arguments]
+    return subprocess.run(asked, env=env, capture_output=True, text=True, check=False, timeout=300)
