@@ -149,7 +149,10 @@ def _largest(scores: Floats, doubt: float) -> tuple[int, bool]:
 
 
 def _within(scaled: Floats, token: int, settings: GenerationSettings, slack: float) -> bool:
-    """Whether a token is within the limits, and would be, were it less likely by `slack`."""
+    """Whether a token is within the limits, and would be, were its logit lower by `slack`, beside all likelier ones.
+
+    Top-p's limit is on what the likelier ones have together: its odds are what grows by a factor of e^slack then.
+    """
     own = scaled[token] - np.float32(slack)
     likelier = scaled > own
     likelier[token] = False
@@ -162,5 +165,7 @@ def _within(scaled: Floats, token: int, settings: GenerationSettings, slack: flo
         return False
     if settings.top_p == 1:
         return True
-    probabilities = torch.from_numpy(scaled).softmax(-1).numpy()
-    return bool(probabilities[likelier].sum() + slack < settings.top_p)
+    weights = np.exp(scaled - scaled.max())
+    above = float(weights[likelier].sum())
+    odds = above / (float(weights.sum()) - above)
+    return odds * math.exp(slack) < settings.top_p / (1 - settings.top_p)
