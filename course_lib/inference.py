@@ -206,17 +206,22 @@ def onednn(x: Tensor, weight: Tensor) -> Tensor:
 def onednn_is_faster() -> bool:
     """Whether oneDNN multiplies sixteen rows much faster than numpy does: it depends on the processor, so it is measured.
 
-    The two take turns and the best time of each counts; all of it takes some milliseconds, once. Where they are near
-    each other, numpy has it: in the midst of its own work, PyTorch's threads would stand in its way.
+    Each has the cores to itself, or the other's threads, which look for work for a while when there is none, would be
+    measured too. The best time counts; all of it takes a fifth of a second, once.
     """
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # type: ignore[no-untyped-call]
         return False
     x, weight = torch.ones(16, 256), torch.ones(1408, 256)
-    ways: list[Callable[[], object]] = [lambda: onednn(x, weight), lambda: x.numpy() @ weight.numpy().T]
-    best = [float("inf")] * 2
+    rows, turned = x.numpy(), weight.T.contiguous().numpy()
+    return MUCH * best_time(lambda: onednn(x, weight)) < best_time(lambda: rows @ turned)
+
+
+def best_time(way: Callable[[], object]) -> float:
+    """The least seconds that it took, of eight times, after a rest for other threads to fall asleep."""
+    time.sleep(0.1)
+    best = float("inf")
     for _ in range(8):
-        for i, way in enumerate(ways):
-            start = time.perf_counter()
-            way()
-            best[i] = min(best[i], time.perf_counter() - start)
-    return MUCH * best[0] < best[1]
+        start = time.perf_counter()
+        way()
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from course_lib.tokenizer import CharacterTokenizer
 
 # Read when transformers is imported, so before any test is.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A shell that runs the tests in the background has them ignore Ctrl-C; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("course", deadline=None)
 settings.load_profile("course")
