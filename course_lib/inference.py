@@ -204,7 +204,7 @@ def onednn(x: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether oneDNN multiplies sixteen rows much faster than numpy does: it depends on the processor, so it is measured.
+    """Whether oneDNN multiplies sixteen rows much faster than numpy: it depends on the processor, so it is measured.
 
     Each has the cores to itself, or the other's threads, which look for work for a while when there is none, would be
     measured too. The best time counts; all of it takes a fifth of a second, once.
