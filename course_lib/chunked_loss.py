@@ -1,4 +1,4 @@
-"""The sums of `course_lib.losses.loss_sums` once more, without ever holding all logits at once.
+"""The losses of `course_lib.losses` once more, without ever holding all logits at once.
 
 A step of training has 2,816 places or more and 9,085 logits at each: 0.1 GB, and as much again for their gradient. Here
 they come into being a few hundred places at a time; each piece yields its losses and its gradient, and is dropped
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_lib.batches import IGNORE, Batch
 from course_lib.losses import targets_of
@@ -34,6 +35,23 @@ def loss_sums(model: Callable[..., Tensor], batch: Batch, pad_id: int) -> Tensor
 def never_compiled() -> Callable[..., Tensor]:
     """`sums_of`, which a compiler is to leave alone: the pieces differ in number, and there is little to gain."""
     return torch.compiler.disable(sums_of)  # type: ignore[no-untyped-call]  # here and not above it, since this imports the compiler
+
+
+@torch.no_grad()
+def token_losses(model: Callable[..., Tensor], batch: Batch, targets: Tensor) -> Tensor:
+    """What `losses.token_losses` gives, (B, T), without a gradient."""
+
+    def head(hidden: Tensor, embedding: Tensor) -> Tensor:
+        return losses_of(hidden.flatten(0, 1), embedding, targets.flatten()).view_as(targets)
+
+    return model(batch.input_ids, batch.position_ids, head=head)
+
+
+def losses_of(hidden: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy in nats at each place, (N,), from (N, D), (V, D) and (N,); 0 where the target is IGNORE."""
+    pieces = zip(torch.split(hidden, PLACES), torch.split(targets, PLACES), strict=True)
+    of = partial(F.cross_entropy, ignore_index=IGNORE, reduction="none")
+    return torch.cat([of(F.linear(states, embedding).float(), target) for states, target in pieces])
 
 
 def sums_of(hidden: Tensor, embedding: Tensor, targets: Tensor, learned: Tensor) -> Tensor:

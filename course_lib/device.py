@@ -7,9 +7,10 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 logger = logging.getLogger(__name__)
 
@@ -52,21 +53,34 @@ def choose_precision(device: torch.device) -> torch.dtype:
 def product_times(device: torch.device, types: Sequence[torch.dtype], size: int = 512) -> dict[torch.dtype, float]:
     """Seconds that a product of two (size, size) matrices takes in each type; infinite where there is none.
 
-    The types take turns and the best time of each counts, so that a busy moment does not decide. All of it
-    takes some hundredths of a second.
+    The types take turns and the best time of each counts, so that a busy moment does not decide. One that has no
+    chance gets two turns only: without units for bfloat16, a product of it may take a hundred times as long.
     """
     best = dict.fromkeys(types, math.inf)
     for turn in range(24):
         for dtype in types:
+            if turn >= 2 and best[dtype] > 5 * min(best.values()):
+                continue
             try:
                 matrix = torch.ones(size, size, dtype=dtype, device=device)
                 start = time.perf_counter()
                 (matrix @ matrix)[0, 0].item()  # .item() waits for a GPU to finish
             except RuntimeError:  # the device has no such type
                 continue
-            if turn >= 4:  # the first turns are for waking up, the others to find a quiet moment
-                best[dtype] = min(best[dtype], time.perf_counter() - start)
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
     return best
+
+
+class KeepFloat32(TorchFunctionMode):
+    """A context in which `tensor.bfloat16()` gives a float32 copy.
+
+    For `torch.optim.Muon`, which multiplies in bfloat16 on every machine, whether that is fast there or not.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.bfloat16:
+            return args[0].to(torch.float32, copy=True)
+        return func(*args, **(kwargs or {}))
 
 
 def try_compile(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from course_lib.batches import IGNORE, Batch, Batches, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
+from course_lib.chunked_loss import token_losses
 from course_lib.device import choose_precision
 from course_lib.figures import Evaluation, Figure, known, mean_figure
 from course_lib.generation import GenerationSettings, Written, write_many
 from course_lib.listening import OTHERS, Progress, listening
-from course_lib.losses import Loss, sums_on, targets_of, token_losses
+from course_lib.losses import Loss, sums_on, targets_of
 from course_lib.novelty import Library, distinct_2, training_library
 from course_lib.poems import Poem, han, is_well_formed
 from course_lib.prosody import Score, scan
@@ -33,6 +34,7 @@ from course_lib.prosody import score as prosody_score
 from course_lib.roles import Instruct, plainly
 
 LISTENED = 120  # so many poems at most are read under 16 titles each, which is most of the work
+BLANK_ROW = "\n\n"  # in plain text, what stands between a poem and the next title
 
 fastest = cache(choose_precision)  # measured once, so that all columns have the same
 
@@ -43,8 +45,9 @@ fastest = cache(choose_precision)  # measured once, so that all columns have the
 def judge(texts: Sequence[Written], library: Library | None = None) -> dict[str, Figure]:
     """What can be said of texts without a model.
 
-    A base model does not end, but goes on to a blank row and the next title. Whether it ended and is well formed is
-    asked of all it wrote, everything else of the poem before the blank row. `library`: the Tang training poems.
+    A base model does not end, but goes on to a blank row and the next title: so it neither ends nor is well formed,
+    even if it was stopped there. Everything else is asked of the poem before the blank row. `library`: the Tang
+    training poems.
     """
     library = library or training_library()
     poems = [first_poem(written.text) for written in texts]
@@ -54,7 +57,7 @@ def judge(texts: Sequence[Written], library: Library | None = None) -> dict[str,
     lines = [len(s.lines) for s in heard]
     figures = {
         "ended": mean_figure([written.reason == "end" for written in texts]),
-        "well_formed": mean_figure([is_well_formed(written.text) for written in texts]),
+        "well_formed": mean_figure([w.reason != "stopped" and is_well_formed(w.text) for w in texts]),
         "repeats_a_line": mean_figure([len(set(s.lines)) < len(s.lines) for s in heard]),
         "rhymes": mean_figure(rhymes),
         "rhymes_in_form": mean_figure(weighed(rhymes, in_form), in_form),
@@ -87,7 +90,7 @@ def weighed(values: Sequence[int], weights: Sequence[int]) -> list[int]:
 
 def first_poem(text: str) -> str:
     """What stands before the first blank row."""
-    return text.partition("\n\n")[0]
+    return text.partition(BLANK_ROW)[0]
 
 
 def shuffled(poem: Poem, seed: int = 0) -> Written:
@@ -110,7 +113,7 @@ def held_out_loss(
     checkpoint: Checkpoint,
     poems: Sequence[Poem],
     precision: torch.dtype = torch.float32,
-    batch_size: int = 16,
+    batch_size: int = 8,
     instruct: Instruct = plainly,
 ) -> Loss:
     """The losses on `poems`: as instruction examples if the checkpoint knows roles, else as plain text.
@@ -128,7 +131,7 @@ def loss_rows(
     checkpoint: Checkpoint,
     poems: Sequence[Poem],
     precision: torch.dtype = torch.float32,
-    batch_size: int = 16,
+    batch_size: int = 8,
     instruct: Instruct = plainly,
     progress: Progress = lambda *_: None,
 ) -> Tensor:
@@ -197,9 +200,9 @@ def evaluate(
 ) -> Evaluation:
     """All figures of a checkpoint: losses on all `poems`, everything else on the titles of the first so many.
 
-    A base model gets the title and a newline as its prompt, and is stopped at `settings.max_new_tokens`. With
-    several `candidates`, the one that sounds best is judged. `instruct` gives the instruction under which a poem's
-    loss is taken, for models that were taught more than one.
+    A base model gets the title and a newline as its prompt, and is stopped at the blank row. With several
+    `candidates`, the one that sounds best is judged. `instruct` gives the instruction under which a poem's loss is
+    taken, for models that were taught more than one.
 
     Raises:
         ValueError: there are fewer poems than titles asked for, or none was asked for.
@@ -211,6 +214,7 @@ def evaluate(
         settings,
         candidates=candidates,
         score=sounding,
+        stop="" if checkpoint.tokenizer.has_roles else BLANK_ROW,
         progress=lambda done: progress("writing", done, titles),
     )
     found = judge(written, library)

@@ -89,15 +89,17 @@ def generate(
     settings: GenerationSettings,
     *,
     end_id: int | None,
+    stop: Sequence[int] = (),
     banned: Sequence[int] = (),
     line_ends: Collection[int] = (),
     chances: Sequence[random.Random] | None = None,
 ) -> Iterator[list[tuple[int, int]]]:
     """Continue several prompts at once; each step yields (row, new token) for the rows still going.
 
-    A row ends with `end_id`, which is yielded, after `max_new_tokens`, or where the model's context ends.
-    `banned` tokens are never drawn, nor is, unless `repeat_lines` is set, one that would complete a line for the
-    second time: `line_ends` are the marks that end one. `chances` takes the place of the settings' seed.
+    A row ends with `end_id` or, if there are any, the tokens of `stop`, which are yielded; after `max_new_tokens`; or
+    where the model's context ends. `banned` tokens are never drawn, nor is, unless `repeat_lines` is set, one that
+    would complete a line for the second time: `line_ends` are the marks that end one. `chances` takes the place of the
+    settings' seed.
 
     Raises:
         ValueError: a prompt is empty or leaves no room in the context.
@@ -118,8 +120,10 @@ def generate(
         tokens = [next_token(model, row, own, settings, banned) for row, own in zip(rows, logits, strict=True)]
         yield [(row.number, token) for row, token in zip(rows, tokens, strict=True)]
         for i in reversed(range(len(rows))):
-            rows[i].add(tokens[i], line_ends)
-            if tokens[i] == end_id or len(rows[i].ids) > context or made == settings.max_new_tokens:
+            row = rows[i]
+            row.add(tokens[i], line_ends)
+            stopped = 0 < len(stop) <= made and row.ids[-len(stop) :] == list(stop)
+            if stopped or tokens[i] == end_id or len(row.ids) > context or made == settings.max_new_tokens:
                 cached.drop(i)
                 rows[i], tokens[i] = rows[-1], tokens[-1]
                 del rows[-1], tokens[-1]
@@ -244,12 +248,14 @@ def write_each(
     settings: GenerationSettings | None = None,
     *,
     seeds: Sequence[int] | None = None,
+    stop: str = "",
     batch_size: int = 64,
     candidates: int = 1,
     score: Score = well_made,
 ) -> Iterator[Written]:
     """A poem for each title, in order, `batch_size` of them written at a time.
 
+    A poem is also at its end where it comes to `stop`, if that is any text: for a base model, which has no end mark.
     With `seeds`, one for each title, the settings' seed does not count. With several `candidates` so many poems
     are written on each title and the one of the highest `score` is kept; the first is what one alone would be.
 
@@ -263,18 +269,19 @@ def write_each(
     seeds = [settings.seed] * len(titles) if seeds is None else seeds
     tasks = [(prompt_ids(tokenizer, title), seed) for title, seed in zip(titles, seeds, strict=True)]
     at_once = max(1, batch_size // candidates)
+    how: dict[str, Any] = {"stop": tokenizer.encode(stop), **marks(tokenizer)}
     for start in range(0, len(tasks), at_once):
         batch = [(p, seed, n) for p, seed in tasks[start : start + at_once] for n in range(candidates)]
         prompts = [prompt for prompt, *_ in batch]
         ids: list[list[int]] = [[] for _ in batch]
         chances = [row_generator(*task) for task in batch]
-        for step in generate(model, prompts, settings, **marks(tokenizer), chances=chances):
+        for step in generate(model, prompts, settings, **how, chances=chances):
             for row, token in step:
                 ids[row].append(token)
         for first in range(0, len(batch), candidates):
             texts = ids[first : first + candidates]
             likely = [log_likelihood(model, prompts[first], t) if candidates > 1 else None for t in texts]
-            yield max((as_written(tokenizer, t, n) for t, n in zip(texts, likely, strict=True)), key=score)
+            yield max((as_written(tokenizer, t, stop, n) for t, n in zip(texts, likely, strict=True)), key=score)
 
 
 def write_many(
@@ -293,9 +300,11 @@ def write_many(
     return done
 
 
-def as_written(tokenizer: CharacterTokenizer, ids: Sequence[int], likely: float | None) -> Written:
-    """Tokens as a text; the end mark becomes its reason."""
-    return Written(tokenizer.decode(ids), "end" if ids[-1] == tokenizer.eos_id else "length", likely)
+def as_written(tokenizer: CharacterTokenizer, ids: Sequence[int], stop: str, likely: float | None) -> Written:
+    """Tokens as a text, what it was stopped at included; the end mark becomes its reason."""
+    text = tokenizer.decode(ids)
+    ended: Reason = "end" if ids[-1] == tokenizer.eos_id else "length"
+    return Written(text, "stopped" if stop and text.endswith(stop) else ended, likely)
 
 
 @torch.inference_mode()

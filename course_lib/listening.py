@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from course_lib.batches import IGNORE
 from course_lib.checkpoints import Checkpoint
+from course_lib.chunked_loss import losses_of
 from course_lib.figures import Figure, known, mean_figure
 from course_lib.generation import prompt_ids
 
@@ -28,14 +28,13 @@ def listening(
     *,
     seed: int = 0,
     precision: torch.dtype = torch.float32,
-    at_once: int = 1,
+    batch_size: int = 16,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Figure]:
     """How much likelier the model finds each text under its own title than under 15 others drawn from `pool`.
 
     The gain is in nats per character, against the mean of the others; its own title wins if it is likelier than
-    under any other: by chance in 1 of 16. A text of no characters gains nothing, and does not win. One text under its
-    16 titles fills a processor; more `at_once` take it longer.
+    under any other: by chance in 1 of 16. A text of no characters gains nothing, and does not win.
 
     Raises:
         ValueError: the pool has fewer than 15 other titles.
@@ -46,23 +45,24 @@ def listening(
         if len(others) < OTHERS:
             raise ValueError(f"{len(others)} titles beside {title!r}, at least {OTHERS} are needed to compare with")
         asked.append([title, *random.Random(f"{seed} {number} {title}").sample(others, OTHERS)])
-    gains, wins = [0.0] * len(texts), [False] * len(texts)
-    by_length = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(texts[i]))  # little padding
-    for start in range(0, len(by_length), at_once):
-        numbers = by_length[start : start + at_once]
-        pairs = [(title, texts[i]) for i in numbers for title in asked[i]]
-        likely = log_likelihoods(checkpoint, pairs, precision).view(len(numbers), 1 + OTHERS)
-        for i, (own, *rest) in zip(numbers, likely.tolist(), strict=True):
-            gains[i], wins[i] = own - sum(rest) / OTHERS, own > max(rest)
-        progress("reading under 16 titles", start + len(numbers), len(by_length))
-    return known({"own_title_gain": mean_figure(gains), "own_title_wins": mean_figure(wins)})
+    pairs = [(title, text) for under, text in zip(asked, texts, strict=True) for title in under]
+    by_length = sorted(range(len(pairs)), key=lambda i: sum(map(len, pairs[i])))  # in one batch, little padding
+    likely = torch.zeros(len(pairs))
+    for start in range(0, len(pairs), batch_size):
+        batch = by_length[start : start + batch_size]
+        likely[batch] = log_likelihoods(checkpoint, [pairs[i] for i in batch], precision)
+        progress("reading under 16 titles", (start + len(batch)) // (1 + OTHERS), len(texts))
+    table = likely.view(len(texts), 1 + OTHERS)
+    own, rest = table[:, 0], table[:, 1:]
+    gains, wins = own - rest.mean(dim=1), own > rest.amax(dim=1)
+    return known({"own_title_gain": mean_figure(gains.tolist()), "own_title_wins": mean_figure(wins.tolist())})
 
 
 @torch.inference_mode()
 def log_likelihoods(
     checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], precision: torch.dtype = torch.float32
 ) -> Tensor:
-    """What the model thinks of each (title, text): nats per character of the text, (B,), all below 0.
+    """What the model thinks of each (title, text): nats per character of the text, (B,), all below 0; 0 for no text.
 
     What exceeds the context is not looked at, nor is the end mark, which a base model does not set.
     """
@@ -77,7 +77,6 @@ def log_likelihoods(
         targets[i, len(prompt) - 1 : len(row) - 1] = torch.tensor(row[len(prompt) :])
     weight, asked = model.model.embed_tokens.weight, targets != IGNORE
     with torch.autocast(weight.device.type, precision, enabled=precision != torch.float32):
-        hidden = model.model(ids.to(weight.device), None)[asked.to(weight.device)]
-        logits = F.linear(hidden, weight).float()  # of the poems' characters alone, which halves the work
-    costs = F.cross_entropy(logits, targets[asked].to(weight.device), reduction="none").cpu()
-    return -torch.zeros(len(rows)).index_add(0, asked.nonzero()[:, 0], costs) / asked.sum(1)
+        hidden = model.model(ids.to(weight.device), None)[asked.to(weight.device)]  # of the poems' characters alone
+        costs = losses_of(hidden, weight, targets[asked].to(weight.device)).cpu()
+    return -torch.zeros(len(rows)).index_add(0, asked.nonzero()[:, 0], costs) / asked.sum(1).clamp(min=1)

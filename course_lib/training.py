@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from course_lib.batches import Batch, Batches
 from course_lib.chunked_loss import loss_sums
-from course_lib.device import choose_precision, try_compile
+from course_lib.device import KeepFloat32, choose_precision, try_compile
 from course_lib.distributed import ALONE, World, gathered, parted
 from course_lib.losses import Loss, count_targets, mean_losses, sums_on
 
@@ -241,7 +242,8 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            self.scaler.step(optimizer)
+            with nullcontext() if self.precision == torch.bfloat16 else KeepFloat32():
+                self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
         return grad_norm

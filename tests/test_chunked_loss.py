@@ -59,6 +59,14 @@ def test_without_a_gradient_the_sums_are_the_same(checkpoint, model, batch):
     torch.testing.assert_close(sums, losses.loss_sums(model, batch, pad).detach(), rtol=1e-5, atol=0)
 
 
+@pytest.mark.usefixtures("places")
+def test_the_loss_of_each_token_is_that_of_the_definition(checkpoint, model, batch):
+    targets, _ = losses.targets_of(batch, checkpoint.tokenizer.pad_id)
+    found = chunked_loss.token_losses(model, batch, targets)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, losses.token_losses(model, batch, targets).detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_batch_that_is_all_prompt_has_a_loss_and_teaches_nothing(checkpoint, model, batch):
     prompt = batch._replace(labels=torch.full_like(batch.labels, IGNORE))
     sums = chunked_loss.loss_sums(model, prompt, checkpoint.tokenizer.pad_id)

@@ -1,5 +1,6 @@
 """What the machine is asked, and what happens when it cannot do what was asked of it."""
 
+import contextlib
 import logging
 
 import pytest
@@ -23,6 +24,41 @@ def test_bfloat16_is_taken_only_where_it_is_fast(monkeypatch, bf16_seconds, chos
     ticks = iter([now for turn in range(24) for now in (0, bf16_seconds, 0, 3)])
     monkeypatch.setattr(device.time, "perf_counter", lambda: next(ticks))
     assert choose_precision(CPU) == chosen
+    assert next(ticks, None) is None  # both were looked at to the end
+
+
+def test_a_type_that_has_no_chance_is_given_up(monkeypatch):
+    """bfloat16 takes 100 times as long, as on a processor that has no units for it: two products of it are enough."""
+    ticks = iter([0, 300, 0, 3] * 2 + [0, 3] * 22)
+    monkeypatch.setattr(device.time, "perf_counter", lambda: next(ticks))
+    assert choose_precision(CPU) == torch.float32
+    assert next(ticks, None) is None
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon; it came with 2.9")
+def test_muon_is_kept_in_float32():
+    """Its matrices of random gradients are nearer to what float64 makes of them, and the gradients are as they were."""
+
+    def step(*modes: contextlib.AbstractContextManager[object]) -> torch.Tensor:
+        weight = torch.nn.Parameter(torch.zeros(32, 48))
+        weight.grad = gradient.clone()
+        with contextlib.ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
+            torch.optim.Muon([weight], lr=1.0).step()
+        assert torch.equal(weight.grad, gradient)
+        return weight.detach()
+
+    class KeepFloat64(device.KeepFloat32):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return args[0].double() if func is torch.Tensor.bfloat16 else func(*args, **(kwargs or {}))
+
+    with device.KeepFloat32():
+        assert (copy := (ones := torch.ones(2)).bfloat16()) is not ones
+        assert copy.dtype == torch.float32
+    gradient = torch.randn(32, 48, generator=torch.Generator().manual_seed(0))
+    exact = step(KeepFloat64())
+    assert (step(device.KeepFloat32()) - exact).abs().max() < 1e-4 < 1e-3 < (step() - exact).abs().max()
 
 
 def test_without_a_compiler_one_line_says_so_and_the_function_runs(monkeypatch, caplog):

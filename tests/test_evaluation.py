@@ -26,7 +26,7 @@ from course_lib.evaluation import (
 )
 from course_lib.figures import MEASURES, Evaluation, Figure, mean_figure, side_by_side, table_rows
 from course_lib.generation import GenerationSettings, Written, prompt_ids, write_many
-from course_lib.listening import OTHERS, listening, log_likelihoods
+from course_lib.listening import listening, log_likelihoods
 from course_lib.model import PoetryModel
 from course_lib.novelty import Library
 from course_lib.poems import Poem, han, is_well_formed, load_poems
@@ -210,6 +210,8 @@ def test_texts_are_judged() -> None:
         Written("國破山河在，城春草木深。\n國破山河在，城春草木新。", "end"),  # a line twice, and two lines copied
         Written(FIVE + "\n\n春望\n國破山河在，", "length"),  # a base model's: what follows the blank row is not judged
     ]
+    stopped = [*texts[:-1], Written(FIVE + "\n\n", "stopped")]
+    assert judge(stopped, LIBRARY) == judge(texts, LIBRARY)
     found = {name: figure.value for name, figure in judge(texts, LIBRARY).items()}
     assert found.pop("longest_run") == 10 / 4
     assert found.pop("alternating") == 1
@@ -290,6 +292,7 @@ def test_likelihood_by_hand(checkpoint: Checkpoint, poems: list[Poem]) -> None:
             ids = prompt_ids(judge_.tokenizer, title) + judge_.tokenizer.encode(text)
             costs = nats(judge_, ids)[-len(text) :]
             assert likely == pytest.approx(-sum(costs) / len(text), abs=1e-5)
+        assert log_likelihoods(judge_, [("山", "")]).tolist() == [0]
 
 
 def test_what_exceeds_the_context_is_not_looked_at(checkpoint: Checkpoint) -> None:
@@ -301,28 +304,31 @@ def test_what_exceeds_the_context_is_not_looked_at(checkpoint: Checkpoint) -> No
 
 def test_a_poem_that_says_its_title_prefers_it(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """With likelihoods we set, gains and wins are what we reckon by hand."""
-    pool = [f"{a}{b}" for a in "山江夜雨" for b in "月雲水花"]
+    pool = [a + b for a in ("山", "江上", "夜", "雨中") for b in ("月", "雲水", "花間行", "水")]
     asked = []
 
     def likelihoods(_: Checkpoint, pairs: list[tuple[str, str]], __: torch.dtype) -> torch.Tensor:
         asked.append(pairs)
-        own = {"甲": -2.0, "乙乙": -3.0}
-        spread = [0.0, -0.25] + [0.25] + [0.0] * (OTHERS - 2)  # the others' mean stays what it is
-        rows = [i % (OTHERS + 1) for i in range(len(pairs))]
-        return torch.tensor([spread[i] - 2.5 if i else own[text] for i, (_, text) in zip(rows, pairs, strict=True)])
+        return torch.tensor([likely(*pair) for pair in pairs])
+
+    def likely(title: str, text: str) -> float:
+        """0.5 above the mean of the others under its own title, or below it; two others differ, and keep that mean."""
+        own, better = pool[texts.index(text)], {"甲": 0.5, "乙乙": -0.5, "": 0.0}
+        others = [other for other in pool if other != own]
+        spread = {own: better[text], others[3]: 0.25, others[7]: -0.25}
+        return -2.5 + spread.get(title, 0.0)
 
     monkeypatch.setattr("course_lib.listening.log_likelihoods", likelihoods)
     texts = ["乙乙", "", "甲"]
-    found = listening(checkpoint, pool[:3], texts, pool, at_once=4)
+    found = listening(checkpoint, pool[:3], texts, pool, batch_size=9)
     assert found["own_title_gain"].value == pytest.approx((-0.5 + 0 + 0.5) / 3)
     assert found["own_title_wins"].value == pytest.approx(1 / 3)
-    (pairs,) = asked  # in one batch, the shorter text first
-    assert [title for title, _ in pairs[:: OTHERS + 1]] == [pool[2], pool[0]]
-    for first in (0, OTHERS + 1):
-        titles = [title for title, _ in pairs[first : first + OTHERS + 1]]
-        assert set(titles) == set(pool)  # 16 titles, each once, its own in front
-    assert listening(checkpoint, pool[:3], texts, pool, seed=1) == found  # and one at a time
-    assert [len(pairs) for pairs in asked[1:]] == [OTHERS + 1] * 2
+    pairs = [pair for batch in asked for pair in batch]
+    assert sorted(pairs) == sorted((title, text) for title in pool for text in texts)  # each text under 16 titles
+    assert [len(batch) for batch in asked] == [9] * 5 + [3]
+    lengths = [len(title + text) for title, text in pairs]
+    assert lengths == sorted(lengths)  # those of a batch are alike
+    assert listening(checkpoint, pool[:3], texts, pool, seed=1) == found
 
 
 def test_equally_likely_is_no_win(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,10 +370,12 @@ def test_shares_are_counted(checkpoint: Checkpoint, more: list[Poem], monkeypatc
     """Ended and well formed are two things: a poem may be either without the other."""
     told = [Written(FIVE, "end"), Written(FIVE, "length"), Written(SEVEN[:-1], "end"), Written(FIVE, "end")]
     asked: list[str] = []
+    stops: list[object] = []
 
     def write_these(_: Checkpoint, titles: list[str], __: object, **how: object) -> list[Written]:
         assert (how["candidates"], how["score"]) == (3, sounding)
         asked.extend(titles)
+        stops.append(how["stop"])
         return told
 
     monkeypatch.setattr(evaluation, "write_many", write_these)
@@ -375,6 +383,8 @@ def test_shares_are_counted(checkpoint: Checkpoint, more: list[Poem], monkeypatc
     assert asked == [p.title for p in more[:4]]
     assert (found["ended"], found["well_formed"], found.titles, found.poems) == (0.75, 0.75, 4, len(more))
     assert found["rhymes"] == 1
+    evaluate(without_roles(checkpoint, more), more, titles=4, candidates=3, library=LIBRARY)
+    assert stops == ["", "\n\n"]  # a base model would go on to the next title, and to the next
 
 
 def test_what_does_not_apply_is_left_out(checkpoint: Checkpoint, poems: list[Poem], more: list[Poem]) -> None:

@@ -175,6 +175,22 @@ def test_stop_ends_a_poem_at_the_next_character(checkpoint):
     assert (writing.text, writing.reason) == ("江江江", "stopped")
 
 
+def test_a_poem_ends_where_it_comes_to_a_text(checkpoint):
+    """Not where the prompt ends with it; the other poems of the batch are what they would be."""
+    chosen = GenerationSettings(temperature=1)
+    whole = write_many(checkpoint, TITLES, chosen)
+    stop = whole[0].text[3:5]
+    for stopped, free in zip(write_many(checkpoint, TITLES, chosen, stop=stop), whole, strict=True):
+        before, found, _ = free.text.partition(stop)
+        assert stopped == (Written(before + found, "stopped") if found else free)
+    assert any(stop not in w.text for w in whole)
+    prompted = [*prompt_ids(checkpoint.tokenizer, TITLES[0]), *checkpoint.tokenizer.encode(stop[0])]
+    always(checkpoint, last := checkpoint.tokenizer.encode(stop[1])[0])
+    asked = {"end_id": None, "stop": checkpoint.tokenizer.encode(stop)}
+    steps = list(generate(checkpoint.model, [prompted], GenerationSettings(0, max_new_tokens=3), **asked))
+    assert steps == [[(0, last)]] * 3
+
+
 def test_a_prompt_that_fills_the_context_is_refused(checkpoint):
     with pytest.raises(ValueError, match="the model reads 1 to 63"):
         list(continue_text(checkpoint, "山" * 64))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib.batches import IGNORE, Batch, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import CheckpointError, load_training_state
@@ -171,6 +172,26 @@ def test_training_lowers_the_loss(new_trainer, optimizer):
     *_, last = trainer
     assert last.evaluation.response < before.response - 1
     assert last.evaluation.whole < before.whole - 1
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon; it came with 2.9")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_muon_multiplies_as_the_model_does(new_trainer, precision):
+    """Its own choice would be bfloat16, always."""
+    trainer = new_trainer(steps=1, evaluate_every=0)
+    settings = replace(trainer.settings, optimizer="muon")
+    trainer = Trainer(trainer.model, trainer.batches, settings, pad_id=PAD, precision=precision)
+    multiplied = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.addmm.default:  # called by Muon alone: the model's products add nothing
+                multiplied.add(args[1].dtype)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        next(iter(trainer))
+    assert multiplied == {precision}
 
 
 def test_a_model_that_learned_the_end_mark_stops_by_itself(new_trainer, checkpoint, poems):
