@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,13 @@ def test_a_device_that_is_not_there_is_refused_by_name():
     assert choose_device("cpu") == CPU
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Products that are done at once: what they take is for the clock of a test to say."""
+    monkeypatch.setattr(device, "product_times", partial(device.product_times, size=4))
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(("bf16_seconds", "chosen"), [(1, torch.bfloat16), (5, torch.float32)])
 def test_bfloat16_is_taken_only_where_it_is_fast(monkeypatch, bf16_seconds, chosen):
     """A clock that knows how long each product takes: float32 takes 3 seconds, bfloat16 what is given."""
@@ -27,6 +35,7 @@ def test_bfloat16_is_taken_only_where_it_is_fast(monkeypatch, bf16_seconds, chos
     assert next(ticks, None) is None  # both were looked at to the end
 
 
+@pytest.mark.usefixtures("small")
 def test_a_type_that_has_no_chance_is_given_up(monkeypatch):
     """bfloat16 takes 100 times as long, as on a processor that has no units for it: two products of it are enough."""
     ticks = iter([0, 300, 0, 3] * 2 + [0, 3] * 22)
