@@ -81,8 +81,8 @@ class PlainTextBatches:
         if not poems:
             raise ValueError("no poems to make batches of")
         self.context, self.batch_size, self.seed, self.pad_id = context, batch_size, seed, tokenizer.pad_id
-        ids = tokenizer.encode_many([plain_text(p) for p in poems])
-        self.ids = np.concatenate([np.asarray(row, dtype=np.uint16) for row in ids])
+        ids = [np.asarray(row, dtype=np.uint16) for row in tokenizer.encode_many([plain_text(p) for p in poems])]
+        self.ids = np.concatenate(ids)
         self.starts = np.cumsum([0] + [len(row) for row in ids])
         self.windows = -(-(len(self.ids) - 1) // (context - 1))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -20,6 +20,7 @@ PAD, UNK = "<PAD>", "<UNK>"
 BASE_CONTROLS = (PAD, UNK, END)
 ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # "<INS>" can be spelled out in five characters
 MIN_COUNT = 5  # a character seen less often has too few examples to be learned
+AT_ONCE = 4096  # texts
 
 
 class CharacterTokenizer:
@@ -100,9 +101,11 @@ class CharacterTokenizer:
         """One id a character; characters outside the vocabulary become `<UNK>`, control marks stay text."""
         return self.backend.encode(text, add_special_tokens=False).ids
 
-    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` for many texts at once, on all cores."""
-        return [e.ids for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    def encode_many(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """`encode` for many texts, on all cores, some at a time: what the library makes of a text is far larger."""
+        for first in range(0, len(texts), AT_ONCE):
+            some = list(texts[first : first + AT_ONCE])
+            yield from (made.ids for made in self.backend.encode_batch_fast(some, add_special_tokens=False))
 
     def encode_segments(self, segments: Iterable[Segment]) -> list[int]:
         """Each segment's mark as one control id, its text as characters.

@@ -87,7 +87,14 @@ def test_a_typed_mark_is_five_characters(mark: str, tokenizer: CharacterTokenize
     assert [tokenizer.decode([i]) for i in ids] == list(mark)
     assert len(ids) == 5
     assert not set(ids) & tokenizer.controls.keys()
-    assert tokenizer.encode_many([mark]) == [ids]
+    assert list(tokenizer.encode_many([mark])) == [ids]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4])
+def test_many_texts_are_encoded_some_at_a_time_and_in_order(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("course_lib.tokenizer.AT_ONCE", at_once)
+    texts = ["天", "", "地天"]
+    assert list(PLAIN.encode_many(texts)) == [PLAIN.encode(text) for text in texts]
 
 
 def test_a_title_that_is_a_mark_stays_a_title() -> None:
@@ -110,7 +117,7 @@ def test_no_text_makes_a_control_token_and_known_text_returns(text: str) -> None
         ids = tokenizer.encode(text)
         assert len(ids) == len(text)
         assert set(ids) & tokenizer.controls.keys() <= {tokenizer.unk_id}
-        assert tokenizer.encode_many([text, "天"]) == [ids, [3]]
+        assert list(tokenizer.encode_many([text, "天"])) == [ids, [3]]
         shown = "".join(UNK if i == tokenizer.unk_id else c for i, c in zip(ids, text, strict=True))
         assert tokenizer.decode(ids) == shown
         if tokenizer.unk_id not in ids:
