@@ -81,7 +81,7 @@ class PlainTextBatches:
         if not poems:
             raise ValueError("no poems to make batches of")
         self.context, self.batch_size, self.seed, self.pad_id = context, batch_size, seed, tokenizer.pad_id
-        ids = [np.asarray(row, dtype=np.uint16) for row in tokenizer.encode_many([plain_text(p) for p in poems])]
+        ids = [np.asarray(row, dtype=np.uint16) for row in (tokenizer.encode(plain_text(p)) for p in poems)]
         self.ids = np.concatenate(ids)
         self.starts = np.cumsum([0] + [len(row) for row in ids])
         self.windows = -(-(len(self.ids) - 1) // (context - 1))
@@ -132,6 +132,11 @@ def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], con
     if all(label == IGNORE for label in labels[:context]):
         raise ValueError(f"nothing to learn within {context} tokens: {preview(segments)}")
     return Example(input_ids[:context], labels[:context])
+
+
+def length(segments: Sequence[Segment]) -> int:
+    """How many tokens they are: one for each mark, one for each character."""
+    return sum(1 + len(text) for _, text in segments)
 
 
 def preview(segments: Sequence[Segment]) -> str:
@@ -202,11 +207,13 @@ class InstructionBatches:
 
         `instruct` gives the instruction that a poem answers.
         """
-        asked = [(p, instruct(p)) for p in poems]
-        roomy = [
-            (p, text) for p, text in asked if len(tokenizer.encode_segments(prompt_segments(p.title, text))) < context
-        ]
-        examples = [make_example(tokenizer, example_segments(p, text), context) for p, text in roomy]
+        asked = {poem: instruct(poem) for poem in dict.fromkeys(poems)}  # each once, however often it is to be read
+        made = {
+            poem: make_example(tokenizer, example_segments(poem, text), context)
+            for poem, text in asked.items()
+            if length(prompt_segments(poem.title, text)) < context
+        }
+        examples = [made[poem] for poem in poems if poem in made]
         return cls(examples, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:

@@ -2,14 +2,14 @@
 
 The only place where a control token's id is made, and only from a segment's mark: `encode("<EOS>")` is
 five ordinary characters, because what a person typed must never be able to end the poem or change roles.
-The work is done by the `tokenizers` library; its `tokenizer.json` opens in `transformers` as it is.
+The vocabulary is kept by the `tokenizers` library, whose `tokenizer.json` opens in `transformers` as it is.
 """
 
 from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -20,7 +20,6 @@ PAD, UNK = "<PAD>", "<UNK>"
 BASE_CONTROLS = (PAD, UNK, END)
 ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # "<INS>" can be spelled out in five characters
 MIN_COUNT = 5  # a character seen less often has too few examples to be learned
-AT_ONCE = 4096  # texts
 
 
 class CharacterTokenizer:
@@ -28,7 +27,7 @@ class CharacterTokenizer:
 
     def __init__(self, backend: Tokenizer) -> None:
         self.backend = backend
-        self.backend.encode_special_tokens = True  # typed text is split into characters, marks included
+        self._ids = self.backend.get_vocab(with_added_tokens=False)  # character -> id
         self.pad_id, self.unk_id, self.eos_id = (self.control_id(mark) for mark in BASE_CONTROLS)
 
     @classmethod
@@ -99,13 +98,7 @@ class CharacterTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """One id a character; characters outside the vocabulary become `<UNK>`, control marks stay text."""
-        return self.backend.encode(text, add_special_tokens=False).ids
-
-    def encode_many(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """`encode` for many texts, on all cores, some at a time: what the library makes of a text is far larger."""
-        for first in range(0, len(texts), AT_ONCE):
-            some = list(texts[first : first + AT_ONCE])
-            yield from (made.ids for made in self.backend.encode_batch_fast(some, add_special_tokens=False))
+        return [self._ids.get(character, self.unk_id) for character in text]
 
     def encode_segments(self, segments: Iterable[Segment]) -> list[int]:
         """Each segment's mark as one control id, its text as characters.

@@ -16,7 +16,7 @@ from course_lib.batches import (
     plain_text,
 )
 from course_lib.poems import Poem, load_poems
-from course_lib.roles import example_segments, message_segments, prompt_segments
+from course_lib.roles import WRITE_A_POEM, example_segments, message_segments, prompt_segments
 from course_lib.tokenizer import CharacterTokenizer
 
 
@@ -105,6 +105,16 @@ def test_a_poem_whose_title_fills_the_context_is_left_out(tokenizer, poems):
     endless = Poem("山" * 80, "試筆", ("江花開。",))
     batches = InstructionBatches.from_poems([*poems, endless], tokenizer, context=64, batch_size=2)
     assert len(batches.examples) == len(poems)
+
+
+def test_a_title_that_leaves_room_for_one_character_is_kept(tokenizer):
+    """The prompt is three marks, the instruction and the title."""
+    room = 64 - 3 - len(WRITE_A_POEM)
+    fits, fills = (Poem("山" * n, "試筆", ("江花開。",)) for n in (room - 1, room))
+    batches = InstructionBatches.from_poems([fits, fills, fits], tokenizer, context=64, batch_size=2)
+    assert [sum(label != IGNORE for label in e.labels) for e in batches.examples] == [1, 1]
+    with pytest.raises(ValueError, match="nothing to learn within 64 tokens"):
+        make_example(tokenizer, example_segments(fills), 64)
 
 
 def tokens_of(batches, epoch=0, start=0):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from course_lib.poems import ASSETS, Poem, load_poems
 from course_lib.roles import END, ROLE_MARKS, example_segments
@@ -87,14 +88,6 @@ def test_a_typed_mark_is_five_characters(mark: str, tokenizer: CharacterTokenize
     assert [tokenizer.decode([i]) for i in ids] == list(mark)
     assert len(ids) == 5
     assert not set(ids) & tokenizer.controls.keys()
-    assert list(tokenizer.encode_many([mark])) == [ids]
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 3, 4])
-def test_many_texts_are_encoded_some_at_a_time_and_in_order(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr("course_lib.tokenizer.AT_ONCE", at_once)
-    texts = ["天", "", "地天"]
-    assert list(PLAIN.encode_many(texts)) == [PLAIN.encode(text) for text in texts]
 
 
 def test_a_title_that_is_a_mark_stays_a_title() -> None:
@@ -104,6 +97,13 @@ def test_a_title_that_is_a_mark_stays_a_title() -> None:
     assert [i for i in ids if i in WITH_ROLES.controls] == [ins, inp, res, WITH_ROLES.eos_id]
     assert WITH_ROLES.decode(ids) == "<INP>" + "<RES>天" + "天地<EOS>，天。"
     assert WITH_ROLES.decode(ids, show_controls=True) == "<INS><INP><INP><RES>天<RES>天地<EOS>，天。<EOS>"
+
+
+def as_the_library_reads(tokenizer: CharacterTokenizer, text: str) -> list[int]:
+    """What `tokenizers` makes of the same `tokenizer.json`, told to take marks for text."""
+    library = Tokenizer.from_str(tokenizer.backend.to_str())
+    library.encode_special_tokens = True
+    return library.encode(text, add_special_tokens=False).ids
 
 
 PIECES = st.one_of(st.sampled_from([*BASE_CONTROLS, *ROLE_MARKS, *"天地<>\n\r "]), st.text(max_size=4))
@@ -117,7 +117,7 @@ def test_no_text_makes_a_control_token_and_known_text_returns(text: str) -> None
         ids = tokenizer.encode(text)
         assert len(ids) == len(text)
         assert set(ids) & tokenizer.controls.keys() <= {tokenizer.unk_id}
-        assert list(tokenizer.encode_many([text, "天"])) == [ids, [3]]
+        assert ids == as_the_library_reads(tokenizer, text)
         shown = "".join(UNK if i == tokenizer.unk_id else c for i, c in zip(ids, text, strict=True))
         assert tokenizer.decode(ids) == shown
         if tokenizer.unk_id not in ids:
@@ -203,7 +203,8 @@ def round_trips(tokenizer: CharacterTokenizer, texts: list[str]) -> int:
     """Assert that every text comes back, unknown characters aside; how many characters were unknown."""
     vocabulary = tokenizer.backend.get_vocab()
     unknown = 0
-    for text, ids in zip(texts, tokenizer.encode_many(texts), strict=True):
+    for text in texts:
+        ids = tokenizer.encode(text)
         count = ids.count(tokenizer.unk_id)
         unknown += count
         expected = "".join(c if c in vocabulary else UNK for c in text) if count else text
