@@ -35,7 +35,8 @@ course: .venv/ready-lab ## run all notebooks from top to bottom and keep what th
 	$(python) scripts/run_notebooks.py
 
 test: lint ## check everything: lint, types, tests, and the notebooks on a shortened schedule
-	COURSE_FAST=1 $(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 tests $(wildcard notebooks)
+	COURSE_FAST=1 OMP_NUM_THREADS=1 $(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
+		--numprocesses=2 --dist=loadfile --no-loadscope-reorder $(wildcard notebooks) tests
 
 lint: .venv/ready-test ## check style and types alone
 	$(python) -m ruff check
