@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -81,6 +84,18 @@ class KeepFloat32(TorchFunctionMode):
         if func is torch.Tensor.bfloat16:
             return args[0].to(torch.float32, copy=True)
         return func(*args, **(kwargs or {}))
+
+
+def release_memory() -> None:
+    """Give back to the system what is no longer used.
+
+    Objects that refer to each other are found first: PyTorch ties such a knot around a program's first optimizer.
+    Linux's C library, for its part, keeps what was freed, in pieces that the next run may not fit (`malloc_trim(3)`).
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:  # glibc has it, musl has not
+        trim(0)
 
 
 def try_compile(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

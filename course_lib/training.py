@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from course_lib.batches import Batch, Batches
 from course_lib.chunked_loss import loss_sums
-from course_lib.device import KeepFloat32, choose_precision, try_compile
+from course_lib.device import KeepFloat32, choose_precision, release_memory, try_compile
 from course_lib.distributed import ALONE, World, gathered, parted
 from course_lib.losses import Loss, count_targets, mean_losses, sums_on
 
@@ -151,6 +151,7 @@ class Trainer:
         Raises:
             ValueError: settings and world do not go together.
         """
+        release_memory()  # an earlier run's
         self.device = device or torch.device("cpu")
         self.precision = precision or choose_precision(self.device)
         if world.sharded and settings.optimizer == "muon":

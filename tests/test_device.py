@@ -1,14 +1,19 @@
 """What the machine is asked, and what happens when it cannot do what was asked of it."""
 
 import contextlib
+import gc
 import logging
+import os
+import platform
+import weakref
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from course_lib import device
-from course_lib.device import choose_device, choose_precision, describe, try_compile
+from course_lib.device import choose_device, choose_precision, describe, release_memory, try_compile
 
 CPU = torch.device("cpu")
 
@@ -42,6 +47,42 @@ def test_a_type_that_has_no_chance_is_given_up(monkeypatch):
     monkeypatch.setattr(device.time, "perf_counter", lambda: next(ticks))
     assert choose_precision(CPU) == torch.float32
     assert next(ticks, None) is None
+
+
+@pytest.fixture
+def knot():
+    """What sees an object that refers to itself and to nothing else: there until somebody looks for such things."""
+
+    class Knot:
+        def __init__(self):
+            self.itself = self
+
+    gc.disable()
+    yield weakref.ref(Knot())
+    gc.enable()
+
+
+def test_what_refers_to_itself_alone_is_released(knot):
+    assert knot() is not None
+    release_memory()
+    assert knot() is None
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="another library, which may return what is freed by itself"
+)
+def test_freed_memory_goes_back_to_the_system():
+    def held() -> float:
+        """Megabytes in memory: the second number counts pages (proc(5))."""
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    blocks = [b"1" * 100_000 for _ in range(3_000)]
+    last = blocks[-1]  # what lies below it stays
+    full = held()
+    del blocks
+    release_memory()
+    assert held() < full - 250
+    assert len(last) == 100_000
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon; it came with 2.9")

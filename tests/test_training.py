@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from course_lib import training
 from course_lib.batches import IGNORE, Batch, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import CheckpointError, load_training_state
 from course_lib.generation import GenerationSettings, write_many
@@ -148,6 +149,13 @@ def new_trainer(checkpoint, poems):
         )
 
     return make
+
+
+def test_a_trainer_begins_in_memory_that_an_earlier_one_no_longer_uses(new_trainer, monkeypatch):
+    released = []
+    monkeypatch.setattr(training, "release_memory", lambda: released.append(True))
+    new_trainer()
+    assert released == [True]
 
 
 def test_reports_count_steps_epochs_and_tokens(new_trainer):
