@@ -26,9 +26,9 @@ from torch import nn
 
 from course_lib.batches import IGNORE, Example, make_example
 from course_lib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from course_lib.device import choose_precision, product_times
+from course_lib.engine.machine import choose_precision, product_times
 from course_lib.poems import load_poems
-from course_lib.recipes import BASE, finetuning
+from course_lib.recipes.recipe import BASE, finetuning
 from course_lib.roles import example_segments
 from course_lib.training import TrainingSettings
 

@@ -23,11 +23,11 @@ from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
 from course_lib.checkpoints import load_checkpoint
-from course_lib.device import choose_device, choose_precision
+from course_lib.engine.machine import choose_device, choose_precision
 from course_lib.generation import GenerationSettings, generate, marks, prompt_ids, write, write_many
 from course_lib.inference import CachedModel
 from course_lib.poems import DEMO_TITLE, load_poems
-from course_lib.recipes import FINETUNED
+from course_lib.recipes.recipe import FINETUNED
 
 NEW_TOKENS = 80
 SETTINGS = GenerationSettings(max_new_tokens=NEW_TOKENS)

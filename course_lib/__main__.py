@@ -11,8 +11,10 @@ from typing import Any
 
 import typer
 
-from course_lib import cli_evaluate, cli_training, cli_write
-from course_lib.cli import (
+from course_lib.commands import evaluate as cli_evaluate
+from course_lib.commands import train as cli_training
+from course_lib.commands import write as cli_write
+from course_lib.commands.options import (
     PROGRAM,
     Refusal,
     examples,

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from course_lib.checkpoints import WEIGHTS, Checkpoint, read_card, sha256
-from course_lib.device import describe
-from course_lib.evaluation import unknown_share
-from course_lib.figures import Evaluation
+from course_lib.engine.machine import describe
+from course_lib.evaluation.compare import unknown_share
+from course_lib.evaluation.metrics import Evaluation
 from course_lib.losses import Loss
 from course_lib.poems import Poem, han
 from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE

@@ -61,7 +61,7 @@ def sums_on(
     pad_id: int,
     loss_sums: Callable[[Callable[..., Tensor], Batch, int], Tensor] = loss_sums,
 ) -> Tensor:
-    """`loss_sums` (or its twin in `course_lib.chunked_loss`) on a device, with matrix products in this precision."""
+    """`loss_sums` (or its twin in `course_lib.engine.chunked_loss`) on a device, with matrix products in this precision."""
     if device.type == "cuda":  # from pinned memory, the copy need not be waited for
         parts = (None if part is None else part.pin_memory().to(device, non_blocking=True) for part in batch)
     else:

@@ -201,7 +201,7 @@ class PoetryModel(nn.Module):
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold
         several examples packed one behind the other, each counting from 0; they do not see each other.
         `head` makes of the last hidden states, (B, T, D), and the embedding, (V, D), what comes back: the logits,
-        unless it is `course_lib.chunked_loss`, which wants the loss alone.
+        unless it is `course_lib.engine.chunked_loss`, which wants the loss alone.
 
         Raises:
             ValueError: a row is longer than the context.

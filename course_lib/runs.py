@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from course_lib.batches import plain_text
 from course_lib.checkpoints import Checkpoint, CheckpointError, load_training_state, write_json
-from course_lib.cli import note
-from course_lib.device import describe
+from course_lib.commands.options import note
+from course_lib.engine.machine import describe
 from course_lib.model import PoetryModel
 from course_lib.poems import Poem
 from course_lib.run_folder import RunFolder

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.batches import Batch, Batches
-from course_lib.chunked_loss import loss_sums
-from course_lib.device import KeepFloat32, choose_precision, release_memory, try_compile
-from course_lib.distributed import ALONE, World, gathered, parted
+from course_lib.engine.chunked_loss import loss_sums
+from course_lib.engine.machine import KeepFloat32, choose_precision, release_memory, try_compile
+from course_lib.engine.processes import ALONE, World, gathered, parted
 from course_lib.losses import Loss, count_targets, mean_losses, sums_on
 
 
@@ -146,7 +146,7 @@ class Trainer:
         compiled: bool = False,
         world: World = ALONE,
     ) -> None:
-        """`world` is what `course_lib.distributed.join` gave, if several processes share the run.
+        """`world` is what `course_lib.engine.processes.join` gave, if several processes share the run.
 
         Raises:
             ValueError: settings and world do not go together.

@@ -12,12 +12,12 @@ from hypothesis import settings
 from tiny import TINY, synthetic
 
 from course_lib import poems as poem_files
-from course_lib import recipes
 from course_lib.__main__ import main
 from course_lib.batches import plain_text
 from course_lib.checkpoints import Checkpoint
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem
+from course_lib.recipes import recipe as recipes
 from course_lib.roles import WRITE_A_POEM
 from course_lib.tokenizer import CharacterTokenizer
 

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.annotate import (
+from course_lib.evaluation.novelty import Library, Nearest
+from course_lib.poems import Poem
+from course_lib.prosody import REPEATED, RULES, scan
+from course_lib.show.annotate import (
     LEGEND,
     RHYME_WORD,
     SIGNS,
@@ -17,9 +20,6 @@ from course_lib.annotate import (
     side_by_side,
     sound,
 )
-from course_lib.novelty import Library, Nearest
-from course_lib.poems import Poem
-from course_lib.prosody import REPEATED, RULES, scan
 
 STORK_TOWER = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"  # 王之渙, regular
 TWICE = "白日依山盡，黃河入海流。\n欲窮千里目，更上海西流。"

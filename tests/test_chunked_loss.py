@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from course_lib import chunked_loss, losses
+from course_lib import losses
 from course_lib.batches import IGNORE, Batch, InstructionBatches
+from course_lib.engine import chunked_loss
 from course_lib.model import PoetryModel
 
 

@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from tiny import TINY, TINY_FINETUNE, log, run
 from torch import nn
 
-from course_lib import chunked_loss, evaluation, poems
+from course_lib import poems
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint, sha256
-from course_lib.evaluation import held_out_loss
+from course_lib.engine import chunked_loss
+from course_lib.evaluation import compare as evaluation
+from course_lib.evaluation.compare import held_out_loss
 from course_lib.poems import load_poems
 from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE
 

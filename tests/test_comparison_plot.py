@@ -5,9 +5,9 @@ import io
 import PIL.Image
 import pytest
 
-from course_lib.comparison_plot import SHARES, STYLES, comparison_figure
-from course_lib.figures import MEASURES, Evaluation, Figure
-from course_lib.live_plot import png
+from course_lib.evaluation.metrics import MEASURES, Evaluation, Figure
+from course_lib.show.live_plot import png
+from course_lib.show.plots import SHARES, STYLES, comparison_figure
 
 COLUMNS = {
     "base": Evaluation({"ended": Figure(0.0, (0.0, 0.0)), "rhymes": Figure(0.45, (0.38, 0.52))}, 200),

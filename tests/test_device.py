@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_lib import device
-from course_lib.device import choose_device, choose_precision, describe, release_memory, try_compile
+from course_lib.engine import machine as device
+from course_lib.engine.machine import choose_device, choose_precision, describe, release_memory, try_compile
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from tiny import TINY_FINETUNE, log, run
 
 from course_lib.__main__ import main
 from course_lib.checkpoints import load_checkpoint
-from course_lib.distributed import World
+from course_lib.engine.processes import World
 from course_lib.training import Trainer, TrainingSettings
 
 FINETUNE = ["finetune", *TINY_FINETUNE, "--steps", "8", "--learning-rate", "0.01", "--accumulate", "2"]

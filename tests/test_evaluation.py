@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import evaluation
 from course_lib.batches import InstructionBatches, plain_text
 from course_lib.checkpoints import Checkpoint
-from course_lib.evaluation import (
+from course_lib.evaluation import compare as evaluation
+from course_lib.evaluation.compare import (
     compare,
     evaluate,
     held_out_loss,
@@ -24,11 +24,11 @@ from course_lib.evaluation import (
     sounding,
     unknown_share,
 )
-from course_lib.figures import MEASURES, Evaluation, Figure, mean_figure, side_by_side, table_rows
+from course_lib.evaluation.metrics import MEASURES, Evaluation, Figure, mean_figure, side_by_side, table_rows
+from course_lib.evaluation.novelty import Library
+from course_lib.evaluation.title_fit import listening, log_likelihoods
 from course_lib.generation import GenerationSettings, Written, prompt_ids, write_many
-from course_lib.listening import listening, log_likelihoods
 from course_lib.model import PoetryModel
-from course_lib.novelty import Library
 from course_lib.poems import Poem, han, is_well_formed, load_poems
 from course_lib.prosody import alternates, tones
 from course_lib.roles import END, RESPONSE, example_segments

@@ -12,7 +12,8 @@ import pytest
 PROGRAM = """
 import json
 import course_lib
-from course_lib import poems, recipes
+from course_lib import poems
+from course_lib.recipes import recipe as recipes
 from course_lib.checkpoints import load_checkpoint
 from course_lib.generation import GenerationSettings, write
 written = write(load_checkpoint(recipes.FINETUNED), poems.DEMO_TITLE, GenerationSettings(max_new_tokens=5))

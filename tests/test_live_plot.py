@@ -12,9 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from course_lib import live_plot
-from course_lib.live_plot import LivePlot, loss_figure, png, read_log, thinned
 from course_lib.losses import Loss
+from course_lib.show import live_plot
+from course_lib.show.live_plot import LivePlot, loss_figure, png, read_log, thinned
 from course_lib.training import StepReport
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.novelty import Library, Run, distinct_2
+from course_lib.evaluation.novelty import Library, Run, distinct_2
 from course_lib.poems import Poem, han, load_poems
 
 MOON = Poem("靜夜思", "李白", ("牀前看月光，疑是地上霜。", "舉頭望山月，低頭思故鄉。"))

@@ -1,8 +1,8 @@
 """What a model is asked for the poems it learns from."""
 
-from course_lib import recipes
 from course_lib.batches import InstructionBatches
 from course_lib.poems import Poem
+from course_lib.recipes import recipe as recipes
 from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE, plainly
 
 # 王之渙 and 李紳: in every anthology; one keeps the rules of tone, the other does not.

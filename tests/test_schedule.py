@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from course_lib import recipes
-from course_lib.listening import OTHERS
+from course_lib.evaluation.title_fit import OTHERS
+from course_lib.recipes import recipe as recipes
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 BF16, FP32 = torch.bfloat16, torch.float32

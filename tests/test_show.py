@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import show
 from course_lib.batches import IGNORE, make_example
 from course_lib.poems import Poem
 from course_lib.roles import END, Message, example_segments
+from course_lib.show import html as show
 from course_lib.tokenizer import CharacterTokenizer
 
 RAIN = Poem("春夜喜雨", "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))

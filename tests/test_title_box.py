@@ -9,12 +9,12 @@ from itertools import groupby, product, repeat
 
 import pytest
 
-from course_lib import title_box as module
-from course_lib.annotate import nearest_told
 from course_lib.checkpoints import Checkpoint
+from course_lib.evaluation.novelty import training_library
 from course_lib.generation import GenerationSettings, Writing, write
-from course_lib.novelty import training_library
-from course_lib.title_box import LONGEST, STATES, State, TitleBox, poem_html, title_box
+from course_lib.show import title_box as module
+from course_lib.show.annotate import nearest_told
+from course_lib.show.title_box import LONGEST, STATES, State, TitleBox, poem_html, title_box
 
 TEXT = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。"
 

@@ -18,7 +18,7 @@ import torch
 from course_lib.checkpoints import CONFIG, TOKENIZER, WEIGHTS, read_config
 from course_lib.model import PoetryModel
 from course_lib.poems import ASSETS
-from course_lib.recipes import BASE
+from course_lib.recipes.recipe import BASE
 from course_lib.tokenizer import CharacterTokenizer
 
 HERE = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ from pages import LOOKS, Box, Notebook, window
 from playwright.sync_api import Browser, expect
 
 from course_lib.poems import DEMO_TITLE
-from course_lib.title_box import THREAD
+from course_lib.show.title_box import THREAD
 
 WRITERS = f"sum(t.name == {THREAD!r} for t in __import__('threading').enumerate())"
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from course_lib.batches import IGNORE
-from course_lib.checking import call, exercise
+from course_lib.checks.verdict import call, exercise
 from course_lib.losses import next_tokens
 
 # --- notebook 03: the pretrained checkpoint -------------------------------------------------------

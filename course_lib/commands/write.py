@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from course_lib.cli import Device, Folder, Json, Refusal, choose_checkpoint, note, open_checkpoint, option
+from course_lib.commands.options import Device, Folder, Json, Refusal, choose_checkpoint, note, open_checkpoint, option
 
 if TYPE_CHECKING:
     from course_lib.checkpoints import Checkpoint

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from course_lib.cli import Device, Optimizer, Precision, Refusal, chosen, option
+from course_lib.commands.options import Device, Optimizer, Precision, Refusal, chosen, option
 
 if TYPE_CHECKING:
     import torch
 
-    from course_lib.distributed import World
+    from course_lib.engine.processes import World
     from course_lib.poems import Dynasty, Poem
 
 BatchSize = Annotated[int, option(min=1, help="Rows of a batch, each as long as the context.")]
@@ -44,7 +44,7 @@ StepsElseEpochs = Annotated[int | None, option(help="Batches to learn from.", sh
 
 def joined(device: str | None, precision: Precision, shard: bool) -> tuple[World, torch.device, torch.dtype]:
     """The processes of this run, if torchrun started several, and what each computes on and in."""
-    from course_lib.distributed import join
+    from course_lib.engine.processes import join
 
     where, products = chosen(device, precision)
     world, where = join(where, shard)
@@ -91,11 +91,12 @@ def pretrain(
     Killed or interrupted, the same command goes on where the run was last saved, with the same losses as if
     nothing had happened. When the run is finished, it writes the checkpoint folder.
     """
-    from course_lib import cards, recipes, runs
+    from course_lib import cards, runs
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, save_checkpoint, sha256
-    from course_lib.evaluation import held_out_loss
+    from course_lib.evaluation.compare import held_out_loss
     from course_lib.model import ModelConfig
     from course_lib.poems import load_poems
+    from course_lib.recipes import recipe as recipes
     from course_lib.training import TrainingSettings
 
     settings = TrainingSettings(
@@ -203,11 +204,12 @@ def finetune(
     where the run was last saved. When the run is finished, it writes the checkpoint folder; figures on the
     validation and the test poems are in its MODEL_CARD.md.
     """
-    from course_lib import cards, recipes, roles, runs
+    from course_lib import cards, roles, runs
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, save_checkpoint, sha256
-    from course_lib.evaluation import evaluate as figures
-    from course_lib.evaluation import held_out_loss
+    from course_lib.evaluation.compare import evaluate as figures
+    from course_lib.evaluation.compare import held_out_loss
     from course_lib.poems import load_poems
+    from course_lib.recipes import recipe as recipes
     from course_lib.training import TrainingSettings
 
     if epochs <= 0:

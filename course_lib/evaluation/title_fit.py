@@ -10,8 +10,8 @@ from torch import Tensor
 
 from course_lib.batches import IGNORE
 from course_lib.checkpoints import Checkpoint
-from course_lib.chunked_loss import losses_of
-from course_lib.figures import Figure, known, mean_figure
+from course_lib.engine.chunked_loss import losses_of
+from course_lib.evaluation.metrics import Figure, known, mean_figure
 from course_lib.generation import prompt_ids
 
 OTHERS = 15  # titles that are not the poem's own

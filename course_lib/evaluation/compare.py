@@ -6,7 +6,7 @@
 
 Figures that are means over texts come with their 95 % interval, from the bootstrap (Efron 1979): had we asked for
 other titles, they would most likely lie there. Two checkpoints whose intervals overlap widely may well be equally
-good. `course_lib.figures` names the figures, `course_lib.prosody` and `course_lib.novelty` define most of them.
+good. `course_lib.evaluation.metrics` names the figures, `course_lib.prosody` and `course_lib.evaluation.novelty` define most of them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from course_lib.batches import IGNORE, Batch, Batches, InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
-from course_lib.chunked_loss import token_losses
-from course_lib.device import choose_precision
-from course_lib.figures import Evaluation, Figure, known, mean_figure
+from course_lib.engine.chunked_loss import token_losses
+from course_lib.engine.machine import choose_precision
+from course_lib.evaluation.metrics import Evaluation, Figure, known, mean_figure
+from course_lib.evaluation.novelty import Library, distinct_2, training_library
+from course_lib.evaluation.title_fit import OTHERS, Progress, listening
 from course_lib.generation import GenerationSettings, Written, write_many
-from course_lib.listening import OTHERS, Progress, listening
 from course_lib.losses import Loss, sums_on, targets_of
-from course_lib.novelty import Library, distinct_2, training_library
 from course_lib.poems import Poem, han, is_well_formed
 from course_lib.prosody import Score, scan
 from course_lib.prosody import score as prosody_score

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from course_lib.figures import MEASURES, Evaluation
-from course_lib.listening import OTHERS
-from course_lib.live_plot import BLUE, VERMILION
+from course_lib.evaluation.metrics import MEASURES, Evaluation
+from course_lib.evaluation.title_fit import OTHERS
+from course_lib.show.live_plot import BLUE, VERMILION
 
 SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
 STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))

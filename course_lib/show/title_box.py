@@ -14,13 +14,13 @@ from typing import Literal
 
 import ipywidgets as widgets
 
-from course_lib.annotate import LEGEND, marked_rows, nearest_told, sound
 from course_lib.checkpoints import Checkpoint
+from course_lib.evaluation.novelty import training_library
 from course_lib.generation import GenerationSettings, Reason, Writing, write
-from course_lib.novelty import training_library
 from course_lib.poems import DEMO_TITLE
 from course_lib.prosody import scan
-from course_lib.show import INK, PAPER, RED, RULE, SANS, SERIF, small
+from course_lib.show.annotate import LEGEND, marked_rows, nearest_told, sound
+from course_lib.show.html import INK, PAPER, RED, RULE, SANS, SERIF, small
 from course_lib.titles import read_title
 
 State = Literal["ready", "writing", "refused", "failed", Reason]

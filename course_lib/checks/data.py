@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from course_lib.batches import IGNORE
-from course_lib.checking import call, exercise
+from course_lib.checks.verdict import call, exercise
 from course_lib.roles import END, INPUT, INSTRUCTION, RESPONSE, WRITE_A_POEM
 
 # --- notebook 01: data formatting -----------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from course_lib.checking import call, exercise
+from course_lib.checks.verdict import call, exercise
 
 
 @exercise

@@ -75,7 +75,7 @@ def chosen(device: str | None, precision: Precision) -> tuple[torch.device, torc
     """The device and the precision to use."""
     import torch
 
-    from course_lib.device import choose_device, choose_precision
+    from course_lib.engine.machine import choose_device, choose_precision
 
     where = choose_device(device)
     named = {Precision.bf16: torch.bfloat16, Precision.float32: torch.float32}
@@ -84,7 +84,7 @@ def chosen(device: str | None, precision: Precision) -> tuple[torch.device, torc
 
 def announced(device: str | None, precision: Precision) -> tuple[torch.device, torch.dtype]:
     """The device and the precision to use, said on stderr."""
-    from course_lib.device import describe
+    from course_lib.engine.machine import describe
 
     where, products = chosen(device, precision)
     note(describe(where, products, compiled=False))
@@ -93,8 +93,8 @@ def announced(device: str | None, precision: Precision) -> tuple[torch.device, t
 
 def choose_checkpoint(folder: Path | None) -> Path:
     """The checkpoint folder asked for, else the learner's own, else the shipped one."""
-    from course_lib import recipes
     from course_lib.checkpoints import WEIGHTS
+    from course_lib.recipes import recipe as recipes
 
     return folder or (recipes.OWN if (recipes.OWN / WEIGHTS).is_file() else recipes.FINETUNED)
 
@@ -102,7 +102,7 @@ def choose_checkpoint(folder: Path | None) -> Path:
 def open_checkpoint(folder: Path | None, device: str | None) -> Checkpoint:
     """What is in that folder, on the device asked for."""
     from course_lib.checkpoints import load_checkpoint
-    from course_lib.device import choose_device
+    from course_lib.engine.machine import choose_device
 
     return load_checkpoint(choose_checkpoint(folder), choose_device(device))
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from course_lib.novelty import SHORTEST, Nearest
+from course_lib.evaluation.novelty import SHORTEST, Nearest
 from course_lib.poems import han, split_lines
 from course_lib.prosody import RULES, Scansion, Tone, level_groups, scan, tone
-from course_lib.show import INK, PAPER, QUIET, RED, SANS, SERIF, columns, panel, small
+from course_lib.show.html import INK, PAPER, QUIET, RED, SANS, SERIF, columns, panel, small
 
 SIGNS = {Tone.level: "○", Tone.oblique: "●", Tone.either: "◐", Tone.unknown: "？"}
 RHYME_WORD = "△"

@@ -16,7 +16,7 @@ import torch
 
 from course_lib.batches import InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
-from course_lib.distributed import ALONE, World
+from course_lib.engine.processes import ALONE, World
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import ASSETS, Poem, load_poems
 from course_lib.prosody import scan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from course_lib.checking import call, exercise
+from course_lib.checks.verdict import call, exercise
 
 GROUPS = {
     "生": {"庚"},

@@ -9,11 +9,11 @@ An answer is *not attempted* (still `...`), *wrong* (with a hint that does not g
 stand there; here they are all in one place.
 """
 
-from course_lib.checking import NotAttempted, State, Verdict, call, exercise
-from course_lib.checks_data import end_mark, labels, padded, regular, segments, shift
-from course_lib.checks_evaluation import interval, longest_run, rhyming
-from course_lib.checks_generation import nucleus_size, read_until, sharpened
-from course_lib.checks_training import choices, clipped, diluted_loss, grown_embedding, layer_parameters, response_loss
+from course_lib.checks.data import end_mark, labels, padded, regular, segments, shift
+from course_lib.checks.evaluation import interval, longest_run, rhyming
+from course_lib.checks.generation import nucleus_size, read_until, sharpened
+from course_lib.checks.training import choices, clipped, diluted_loss, grown_embedding, layer_parameters, response_loss
+from course_lib.checks.verdict import NotAttempted, State, Verdict, call, exercise
 
 __all__ = [
     "NotAttempted",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from course_lib.cli import (
+from course_lib.commands.options import (
     Comparable,
     Device,
     Folder,
@@ -33,9 +33,9 @@ def evaluate_loss(
     are two losses: over the response alone, and over the whole sequence.
     """
     from course_lib.checkpoints import read_card
-    from course_lib.evaluation import held_out_loss
+    from course_lib.evaluation.compare import held_out_loss
     from course_lib.poems import load_poems
-    from course_lib.recipes import instruct_of
+    from course_lib.recipes.recipe import instruct_of
 
     opened, instruct = open_checkpoint(checkpoint, device), instruct_of(read_card(choose_checkpoint(checkpoint)))
     _, products = announced(device, precision)
@@ -76,12 +76,12 @@ def evaluate(
     """
     from tqdm import tqdm
 
-    from course_lib import recipes
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, read_card
-    from course_lib.evaluation import compare
-    from course_lib.figures import side_by_side
+    from course_lib.evaluation.compare import compare
+    from course_lib.evaluation.metrics import side_by_side
     from course_lib.generation import GenerationSettings
     from course_lib.poems import load_poems
+    from course_lib.recipes import recipe as recipes
 
     opened = open_checkpoint(checkpoint, device)
     where, products = announced(device, precision)
