@@ -1,15 +1,15 @@
-# Everything the README tells you to type. Each target does the set-up that it needs; the second call takes seconds.
+# The commands of the README. Each target first sets up what it needs; from the second call on, that takes seconds.
 
-# Which Python .venv is made from: 3.11 or newer.
+# The Python that .venv is made from: 3.11 or newer.
 PYTHON ?= python3
-# The address of one more package index, if PyTorch is to come from there: the small build for machines without
-# an NVIDIA card, for instance. None is wired in; pip's own settings hold. It counts when .venv is first made.
+# The address of one more package index, to take PyTorch from: for example the index of the small build for machines
+# without an NVIDIA card. Without it, pip's own settings hold. It is used when packages are installed.
 TORCH_INDEX ?=
-# Another PyTorch than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6". It counts at the same time.
+# A PyTorch other than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6".
 TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab app course test lint hygiene notebooks pictures badges links memory hosted clean
+.PHONY: help lab app course quick test lint hygiene notebooks pictures badges links memory hosted clean
 
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 hosted := $(subst .venv,.venv-hosted,$(python))
@@ -17,9 +17,9 @@ constraints := $(if $(TORCH),.venv/constraints.txt,constraints.txt)
 install := $(python) -m pip install --quiet --constraint $(constraints) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The kernel named python3 is the one in .venv, whatever else is installed for this user.
+# The kernel named python3 is the one in .venv, even if the user has installed another.
 export JUPYTER_PREFER_ENV_PATH := 1
-# Every file here is UTF-8, which Windows would not assume.
+# Every file here is UTF-8; Windows needs to be told.
 export PYTHONUTF8 := 1
 
 help: ## list the targets
@@ -31,25 +31,31 @@ lab: .venv/ready-lab ## open the course in JupyterLab
 app: .venv/ready-app ## open the title box alone, as a web page
 	$(python) -m voila app/poem.ipynb --preheat_kernel=True
 
-course: .venv/ready-lab ## run all notebooks from top to bottom and keep what they show
+course: .venv/ready-lab ## run all notebooks from top to bottom and save their outputs
 	$(python) scripts/run_notebooks.py
 
-test: lint ## check everything: lint, types, tests, and the notebooks on a shortened schedule
-	COURSE_FAST=1 OMP_NUM_THREADS=1 $(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=600 \
-		--numprocesses=2 --dist=loadfile --no-loadscope-reorder $(wildcard notebooks) tests
+# Two processes of one thread each: with two threads each, they would wait for each other.
+pytest := OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses=2 --dist=loadfile
 
-lint: .venv/ready-test ## check style and types alone
+quick: lint ## check style, types and the fast tests: for everyone who changes a line
+	$(pytest) -m "not slow" --ignore=tests/browser tests
+
+test: lint ## check everything: style, types, all tests, and the notebooks on a short schedule
+	COURSE_FAST=1 $(pytest) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=600 \
+		$(wildcard notebooks) tests
+
+lint: .venv/ready-test ## check style and types only
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
 
-hygiene: .venv/ready-lab ## say whether the notebooks are fit to be committed
+hygiene: .venv/ready-lab ## check that the notebooks can be committed
 	$(python) scripts/check_notebooks.py
 
-notebooks: course ## run all notebooks, clean them, and see that they are fit to be committed
+notebooks: course ## run all notebooks, clean them, and check that they can be committed
 	$(python) scripts/check_notebooks.py
 
-pictures: .venv/ready-test ## take the README's pictures anew, in a browser
+pictures: .venv/ready-test ## take the pictures of the README again, in a browser
 	COURSE_BROWSER=required COURSE_PICTURES=assets/pictures $(python) -m pytest --quiet tests/browser -k picture
 
 badges: .venv/ready-lab ## write the address of the remote `origin` into README and notebooks
@@ -58,24 +64,24 @@ badges: .venv/ready-lab ## write the address of the remote `origin` into README 
 links: .venv/ready-lab ## follow every link of README and notebooks
 	$(python) scripts/check_links.py --online
 
-memory: .venv/ready-lab ## run all notebooks within 2 GB, as on Binder, and tell what each takes
+memory: .venv/ready-lab ## run all notebooks within 2 GB, as on Binder, and print the peak of each
 	$(python) scripts/measure_memory.py
 
-hosted: .venv-hosted/ready ## run all notebooks as on a host: old widgets, old IPython, no clone
+hosted: .venv-hosted/ready ## run all notebooks with the old widgets and the old IPython of a host, without a clone
 	rm -rf build/hosted && mkdir -p build/hosted && cp $(wildcard notebooks/*.ipynb) build/hosted
 	COURSE_FAST=1 PYDEVD_DISABLE_FILE_VALIDATION=1 $(hosted) scripts/run_notebooks.py $(patsubst notebooks/%,build/hosted/%,$(wildcard notebooks/*.ipynb))
 
-clean: ## remove .venv and the caches; poems, notebooks and checkpoints stay
+clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 	rm -rf .venv .venv-hosted build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/made:
-	@found=$$($(PYTHON) --version 2>&1) || found="not to be found"; \
+	@found=$$($(PYTHON) --version 2>&1) || found="not found"; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "The course needs Python 3.11 or newer; $(PYTHON) is $$found."; \
 	  echo "If you have a newer one, name it: make $(or $(MAKECMDGOALS),lab) PYTHON=python3.12"; \
 	  exit 1; } >&2
-	@echo "Setting up .venv; this happens once and takes some minutes."
+	@echo "Setting up .venv. This happens once and takes a few minutes."
 	$(PYTHON) -m venv .venv
 	@touch $@
 
@@ -94,8 +100,9 @@ clean: ## remove .venv and the caches; poems, notebooks and checkpoints stay
 	$(install) --editable '.[test]'
 	@touch .venv/ready-lab .venv/ready-app $@
 
-# What Colab has, with all else as tested. The package is installed as there: from the repository, not editable.
-.venv-hosted/ready: .venv/made pyproject.toml constraints.txt $(wildcard course_lib/*.py)
+# IPython and the widgets are as old as Colab's; all else is as in constraints.txt. As on Colab, the package is not
+# editable.
+.venv-hosted/ready: .venv/made pyproject.toml constraints.txt $(wildcard course_lib/*.py course_lib/*/*.py)
 	$(PYTHON) -m venv .venv-hosted
 	sed -e 's/^ipython==.*/ipython==7.34.0/' -e 's/^ipykernel==.*/ipykernel==6.17.1/' -e 's/^ipywidgets==.*/ipywidgets==7.7.1/' \
 	  -e '/^jupyterlab_widgets==/d' -e '/^widgetsnbextension==/d' constraints.txt > .venv-hosted/constraints.txt

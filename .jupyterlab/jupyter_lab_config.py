@@ -1,4 +1,4 @@
-"""JupyterLab as `make lab` starts it."""
+"""The settings of JupyterLab as `make lab` starts it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def without_dead_widgets(model: dict[str, Any], **_: object) -> None:
-    """Save a widget as its one line of text alone.
+    """Before a notebook is saved, remove its widgets; their static form stays.
 
-    It lives in the kernel; without one, its place in the notebook would say "Error displaying widget".
+    A widget exists only in its kernel. Without the kernel JupyterLab would show "Error displaying widget" there.
     """
     if model["type"] == "notebook":
         model["content"]["metadata"].pop("widgets", None)
@@ -21,6 +21,6 @@ def without_dead_widgets(model: dict[str, Any], **_: object) -> None:
 here = Path(__file__).resolve().parent
 c = get_config()  # type: ignore[name-defined]  # noqa: F821  # Jupyter provides it
 c.ContentsManager.pre_save_hook = without_dead_widgets
-c.LabApp.app_settings_dir = str(here)  # overrides.json: no question about news, nothing looked up on the internet
+c.LabApp.app_settings_dir = str(here)  # overrides.json: JupyterLab asks no question and fetches no news
 c.ServerApp.root_dir = str(here.parent)
 c.LabApp.default_url = "/lab/tree/notebooks"

@@ -1,25 +1,25 @@
-"""The command line: `python -m course_lib --help`.
-
-What takes long to import is imported inside the commands, so that help and refusals come at once.
-"""
+"""The command line: `python -m course_lib --help`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
-from course_lib.commands import evaluate as cli_evaluate
-from course_lib.commands import train as cli_training
-from course_lib.commands import write as cli_write
-from course_lib.commands.options import (
-    PROGRAM,
-    Refusal,
-    examples,
-    note,
-)
+from course_lib.commands.evaluate import evaluate, evaluate_loss
+from course_lib.commands.options import Refusal, note
+from course_lib.commands.train import finetune, pretrain
+from course_lib.commands.write import write
+
+PROGRAM = "python -m course_lib"
+
+
+def examples(*lines: str) -> str:
+    """An epilog that keeps its line breaks."""
+    return "\b\nExamples:\n" + "\n".join(f"  {PROGRAM} {line}" for line in lines)
+
 
 app = typer.Typer(
     add_completion=False,
@@ -33,11 +33,9 @@ app = typer.Typer(
         "finetune --steps 800                                    a model of your own",
         "evaluate                                                how good it is",
     )
-    + f"\n\n`{PROGRAM} COMMAND --help` explains a command's options. What cannot be done as asked ends with "
+    + f"\n\n`{PROGRAM} COMMAND --help` explains a command's options. A command that cannot do what you ask ends with "
     "one line that says why, and exit status 2.",
 )
-
-# --- for maintainers ------------------------------------------------------------------------------
 
 
 @app.command(epilog=examples("corpus"))
@@ -57,62 +55,40 @@ def corpus() -> None:
             print(f"{dynasty}  {count:>10,}  {rule}")
 
 
-app.command(
-    epilog=examples(
-        "pretrain",
-        "pretrain --dynasties tang --steps 300 --run-folder runs/small --out checkpoints/small",
-    )
-)(cli_training.pretrain)
-app.command(
-    epilog=examples(
-        "finetune --steps 800",
-        "finetune --epochs 5 --out checkpoints/thorough --run-folder runs/thorough",
-    )
-)(cli_training.finetune)
-
-
-# --- using a checkpoint ---------------------------------------------------------------------------
-
-
-app.command(
-    epilog=examples(
+EXAMPLES: dict[Callable[..., None], list[str]] = {
+    pretrain: ["pretrain", "pretrain --dynasties tang --steps 300 --run-folder runs/small --out checkpoints/small"],
+    finetune: ["finetune --steps 800", "finetune --epochs 5 --out checkpoints/thorough --run-folder runs/thorough"],
+    write: [
         "write 春夜喜雨",
+        "write 春夜喜雨 --instruction 古體詩",
         "write 春夜喜雨 秋思 --count 3 --temperature 1",
         "write 春夜喜雨 --candidates 8",
         "write 春夜喜雨 --checkpoint assets/checkpoints/base --max-new-tokens 100",
         "write --titles titles.txt --out poems.jsonl",
-    )
-)(cli_write.write)
-
-
-app.command(epilog=examples("evaluate-loss --split validation --checkpoint assets/checkpoints/base"))(
-    cli_evaluate.evaluate_loss
-)
-app.command(
-    epilog=examples(
+    ],
+    evaluate_loss: ["evaluate-loss --split validation --checkpoint assets/checkpoints/base"],
+    evaluate: [
         "evaluate",
         "evaluate --checkpoint assets/checkpoints/base --titles 50",
         "evaluate --titles 500 --candidates 8 --json",
-    )
-)(cli_evaluate.evaluate)
-
-
-# --- how it ends ----------------------------------------------------------------------------------
+    ],
+}
+for command, lines in EXAMPLES.items():
+    app.command(epilog=examples(*lines))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status comes back: 0, 2 for what cannot be done as asked, 130 for Ctrl-C."""
+    """Run one command. Returns the exit status: 0, 2 if it cannot do what was asked, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = typer.main.get_command(app)
     usage_error: Any = typer.BadParameter.__base__  # newer versions of typer bring a click of their own
     try:
-        return int(command.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
+        return int(typer.main.get_command(app).main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
     except usage_error as error:
         name = getattr(error.ctx, "command_path", PROGRAM)
         note(f"{one_line(error.format_message())} (see `{name} --help`)")
     except OSError as error:
         note(f"{error.filename}: {error.strerror}" if error.filename else one_line(str(error)))
-    except (ValueError, FloatingPointError) as error:  # CheckpointError is a ValueError
+    except (ValueError, FloatingPointError) as error:  # CheckpointError and Refusal are ValueErrors
         note(one_line(str(error)))
     except typer.Abort:
         return 130

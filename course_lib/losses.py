@@ -1,11 +1,11 @@
-"""The loss: which tokens are to be predicted, which are learned, and how it is averaged.
+"""The loss: which tokens are predicted, which are learned, and how their losses are averaged.
 
-The model predicts at t the token at t + 1; labels and ids stand at the same place until `next_tokens` moves them.
+The model predicts at t the token at t + 1. Labels and ids are at the same place until `next_tokens` moves them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -16,73 +16,91 @@ from course_lib.batches import IGNORE, Batch
 
 
 class Loss(NamedTuple):
-    """Mean losses, nats per token: over the tokens that are learned, and over the whole sequence."""
+    """Mean losses in nats per token: over the learned tokens, and over the whole sequence."""
 
     response: float
     whole: float
 
 
+class LossSums(NamedTuple):
+    """Sums of losses in nats, and of how many tokens: the learned ones, then all that are predicted.
+
+    Each is a number, (), for a batch, or (B,) for its rows. Only `response` has a gradient.
+    """
+
+    response: Tensor
+    response_count: Tensor
+    whole: Tensor
+    whole_count: Tensor
+
+    def stacked(self) -> Tensor:
+        """The four sums as one float tensor, (4,) or (4, B)."""
+        return torch.stack(self)
+
+    def means(self) -> Loss:
+        """The mean losses of a batch."""
+        response, response_count, whole, whole_count = self.stacked().tolist()
+        return Loss(response / response_count, whole / whole_count)
+
+
+LossFunction = Callable[[Callable[..., Tensor], Batch], LossSums]
+
+
+def total(sums: Iterable[LossSums]) -> LossSums:
+    """The sums of several batches, added up."""
+    return LossSums(*torch.stack([s.stacked() for s in sums]).sum(0))
+
+
+def mean_loss(sums: Iterable[LossSums]) -> Loss:
+    """The mean losses over several batches, without a gradient. Each token counts once, whatever its batch."""
+    with torch.no_grad():
+        return total(sums).means()
+
+
 def next_tokens(ids: Tensor) -> Tensor:
-    """Move (B, T) one place to the left: at t stands what must be predicted there; IGNORE at the end."""
+    """(B, T) moved one place to the left: at t is the token to predict there; IGNORE is at the end."""
     return F.pad(ids, (0, 1), value=IGNORE)[:, 1:]
 
 
-def targets_of(batch: Batch, pad_id: int) -> tuple[Tensor, Tensor]:
-    """What is to be predicted at each place, (B, T), and whether it is learned, (B, T) bool.
+def targets_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The token to predict at each place, (B, T), and whether it is learned, (B, T) bool.
 
-    Where there is nothing to predict (padding, the first token of an example) the target is IGNORE.
+    The target is IGNORE where there is nothing to predict: before padding and before a new example.
     """
-    nothing = batch.input_ids == pad_id
+    unpredictable = ~batch.attention_mask
     if batch.position_ids is not None:
-        nothing |= batch.position_ids == 0
-    targets = next_tokens(batch.input_ids.masked_fill(nothing, IGNORE))
-    return targets, (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
+        unpredictable |= batch.position_ids == 0
+    targets = next_tokens(batch.input_ids.masked_fill(unpredictable, IGNORE))
+    is_learned = (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
+    return targets, is_learned
 
 
 def token_losses(model: Callable[..., Tensor], batch: Batch, targets: Tensor) -> Tensor:
-    """Cross entropy in nats, (B, T): at t that of the token at t + 1; 0 where the target is IGNORE."""
+    """The cross entropy of each target in nats, (B, T); 0 where the target is IGNORE."""
     logits = model(batch.input_ids, batch.position_ids).float()
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
     return losses.view_as(targets)
 
 
-def loss_sums(model: Callable[..., Tensor], batch: Batch, pad_id: int) -> Tensor:
-    """(4,) sums over a batch: loss of the learned tokens, how many they are, loss of all tokens, how many."""
-    targets, learned = targets_of(batch, pad_id)
+def loss_sums(model: Callable[..., Tensor], batch: Batch) -> LossSums:
+    """The sums over a batch, () each."""
+    targets, is_learned = targets_of(batch)
     losses = token_losses(model, batch, targets)
-    return torch.stack(((losses * learned).sum(), learned.sum(), losses.sum(), (targets != IGNORE).sum()))
+    return LossSums((losses * is_learned).sum(), is_learned.sum(), losses.sum(), (targets != IGNORE).sum())
 
 
-def sums_on(
-    device: torch.device,
-    precision: torch.dtype,
-    model: Callable[..., Tensor],
-    batch: Batch,
-    pad_id: int,
-    loss_sums: Callable[[Callable[..., Tensor], Batch, int], Tensor] = loss_sums,
-) -> Tensor:
-    """`loss_sums` (or its twin in `course_lib.engine.chunked_loss`) on a device, with matrix products in this precision."""
-    if device.type == "cuda":  # from pinned memory, the copy need not be waited for
-        parts = (None if part is None else part.pin_memory().to(device, non_blocking=True) for part in batch)
-    else:
-        parts = (None if part is None else part.to(device) for part in batch)
-    batch = Batch._make(parts)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        return loss_sums(model, batch, pad_id)
+def row_sums(model: Callable[..., Tensor], batch: Batch) -> LossSums:
+    """The sums over each row of a batch, (B,) each."""
+    targets, is_learned = targets_of(batch)
+    losses = token_losses(model, batch, targets)
+    return LossSums((losses * is_learned).sum(1), is_learned.sum(1), losses.sum(1), (targets != IGNORE).sum(1))
 
 
-def mean_losses(sums: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> Loss:
-    """The mean losses over all batches, each token counted once; `sums` gives the four sums of a batch."""
-    with torch.no_grad():
-        total = torch.stack([sums(batch) for batch in batches]).sum(0)
-    learned, learned_count, whole, whole_count = total.tolist()
-    return Loss(learned / learned_count, whole / whole_count)
-
-
-def count_targets(batches: Sequence[Batch], pad_id: int) -> tuple[int, int]:
-    """How many tokens of these batches are learned, and how many are predicted at all."""
-    learned = whole = 0
-    for targets, is_learned in (targets_of(batch, pad_id) for batch in batches):
+def count_targets(batches: Iterable[Batch]) -> tuple[int, int]:
+    """How many tokens of these batches are learned, and how many are predicted."""
+    learned = predicted = 0
+    for batch in batches:
+        targets, is_learned = targets_of(batch)
         learned += int(is_learned.sum())
-        whole += int((targets != IGNORE).sum())
-    return learned, whole
+        predicted += int((targets != IGNORE).sum())
+    return learned, predicted

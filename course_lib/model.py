@@ -1,15 +1,17 @@
-"""The decoder: `LlamaForCausalLM`'s layout in one sitting.
+"""The decoder, in the layout of `LlamaForCausalLM`, and its key/value cache.
 
-Module names are those of the `transformers` library, so a state dict goes from one to the other
-unchanged. RMSNorm: Zhang & Sennrich 2019. Rotary positions: Su et al. 2021. SwiGLU: Shazeer 2020.
-Tied embeddings: Press & Wolf 2017. `B` is the batch, `T` the tokens in a row, `D` the hidden size, `H` the
-heads, `V` the vocabulary.
+Module names are those of the `transformers` library, so a state dict goes from one to the other unchanged.
+RMSNorm: Zhang & Sennrich 2019. Rotary positions: Su et al. 2021. SwiGLU: Shazeer 2020. Tied embeddings:
+Press & Wolf 2017. Shapes: `B` rows, `T` tokens in a row, `S` tokens that may be looked at, `D` hidden size,
+`H` heads, `V` vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 import torch
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The model's shape, under the names of `transformers.LlamaConfig`.
+    """The shape of a model, under the names of `transformers.LlamaConfig`.
 
     Raises:
         ValueError: the hidden size does not split into heads of an even size.
@@ -40,10 +42,29 @@ class ModelConfig:
                 f"hidden_size {self.hidden_size} does not split into {self.num_attention_heads} heads of an even size"
             )
 
+    @classmethod
+    def sized(cls, vocab_size: int, hidden_size: int = 256, layers: int = 6, context: int = 256) -> ModelConfig:
+        """A shape whose MLP is 8/3 as wide as the hidden size, rounded up to a multiple of 64 (Shazeer 2020)."""
+        mlp = 64 * ceil(8 * hidden_size / 192)
+        return cls(vocab_size, hidden_size, mlp, num_hidden_layers=layers, max_position_embeddings=context)
+
     @property
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+
+# --- attention ------------------------------------------------------------------------------------
+
+
+class AttentionContext(NamedTuple):
+    """What every layer needs to know about the tokens it reads: their positions, and what each may look at."""
+
+    cos: Tensor  # (T, head_dim) or (B, 1, T, head_dim)
+    sin: Tensor
+    mask: Tensor | None = None  # (T, S) or (B, 1, T, S): 0 or -inf, added to the scores
+    causal: bool = False  # in place of a mask: each token looks at itself and at those before it
+    columns: slice = slice(0)  # the columns of the key/value cache that these tokens fill
 
 
 def rotary_angles(config: ModelConfig) -> tuple[Tensor, Tensor]:
@@ -60,32 +81,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-class Sight(NamedTuple):
-    """Where the tokens stand and what they may look at, the same for every layer."""
-
-    cos: Tensor  # (T, head_dim) or (B, 1, T, head_dim)
-    sin: Tensor
-    mask: Tensor | None = None  # (B, 1, T, S) or (T, S), see `as_mask`; None: look at all before
+def as_mask(may_look: Tensor) -> Tensor:
+    """A mask to add to the scores: 0 where a token may look, minus infinity elsewhere; float32, same shape."""
+    return torch.zeros_like(may_look, dtype=torch.float32).masked_fill(~may_look, -torch.inf)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Every token's mixture of the values it looks at: (B, H, T, head_dim), same shape.
+def attend(q: Tensor, k: Tensor, v: Tensor, context: AttentionContext) -> Tensor:
+    """Each token's weighted mean of the values it may look at: (B, H, T, head_dim), same shape as `q`.
 
-    There is one kernel for all of it, which takes the least memory. Compiled for a CPU, at these lengths, the three
-    steps spelled out take less than half its time (`benchmarks/README.md`).
+    PyTorch's fused kernel needs the least memory. When compiled for a CPU, the three steps written out are twice
+    as fast at these lengths (`benchmarks/LOG.md`: Attention written out for the compiler).
     """
+    mask = context.mask
     if mask is None or q.is_cuda or not torch.compiler.is_compiling():
-        return F.scaled_dot_product_attention(
-            q, k, v, None if mask is None else mask.type_as(q), is_causal=mask is None
-        )
+        mask = None if mask is None else mask.type_as(q)
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=context.causal)
     scores = (q @ k.transpose(-2, -1)).float() / q.shape[-1] ** 0.5
     weights = (scores + mask).softmax(dim=-1)
     return weights.type_as(v) @ v
-
-
-def as_mask(may_look: Tensor) -> Tensor:
-    """What to add to the scores: 0 where a token may look, minus infinity elsewhere; float32, same shape."""
-    return torch.zeros_like(may_look, dtype=torch.float32).masked_fill(~may_look, -torch.inf)
 
 
 class Attention(nn.Module):
@@ -95,22 +108,68 @@ class Attention(nn.Module):
         super().__init__()
         size = config.hidden_size
         self.head_dim = config.head_dim
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(size, size, bias=False) for _ in range(4))
+        self.q_proj = nn.Linear(size, size, bias=False)
+        self.k_proj = nn.Linear(size, size, bias=False)
+        self.v_proj = nn.Linear(size, size, bias=False)
+        self.o_proj = nn.Linear(size, size, bias=False)
 
-    def forward(self, x: Tensor, sight: Sight) -> Tensor:
-        """(B, T, D) -> (B, T, D)"""
+    def forward(self, x: Tensor, context: AttentionContext, cached: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D). `cached`: this layer's part of a `KVCache`, (2, B, H, columns, head_dim)."""
         batch, time, size = x.shape
         q, k, v = (
-            proj(x).view(batch, time, -1, self.head_dim).transpose(1, 2)
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
+            project(x).view(batch, time, -1, self.head_dim).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = (rotate(part, sight.cos, sight.sin).type_as(v) for part in (q, k))
-        mixed = attend(q, k, v, sight.mask)
+        q, k = (rotate(part, context.cos, context.sin).type_as(v) for part in (q, k))
+        if cached is not None:
+            cached[0, :, :, context.columns] = k
+            cached[1, :, :, context.columns] = v
+            k, v = cached[:, :, :, : context.columns.stop]
+        mixed = attend(q, k, v, context)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, size))
 
 
+# --- the key/value cache --------------------------------------------------------------------------
+
+
+class KVCache:
+    """The keys and values of all tokens read so far, so that the model reads each token only once.
+
+    All rows grow by the same number of tokens. Rows of unequal length begin with padding, so that they end in
+    the same column: `padding` says how many tokens of it each row has. `columns` is the most tokens a row can
+    hold, padding included; a row's own tokens must fit the model's context.
+    """
+
+    def __init__(self, config: ModelConfig, padding: Sequence[int], columns: int, device: torch.device) -> None:
+        shape = (config.num_hidden_layers, 2, len(padding), config.num_attention_heads, columns, config.head_dim)
+        self.layers = torch.zeros(shape, device=device)
+        self.padding = torch.tensor(padding, device=device)[:, None]  # (B, 1)
+        self.length = 0  # columns filled
+
+    def advance(self, time: int, cos: Tensor, sin: Tensor) -> AttentionContext:
+        """Make room for the next `time` tokens of every row, and return what they may look at."""
+        columns = slice(self.length, self.length + time)
+        self.length = columns.stop
+        own = torch.arange(columns.start, columns.stop, device=cos.device)  # (T,)
+        positions = (own - self.padding).clamp(0, len(cos) - 1)  # (B, T)
+        mask = None
+        if time > 1 or self.padding.any():
+            seen = torch.arange(columns.stop, device=cos.device)  # (S,)
+            before = (seen <= own[:, None]) & (seen >= self.padding[:, :, None])
+            mask = as_mask(before | (seen == own[:, None]))[:, None]  # padding looks at itself, or it would be NaN
+        return AttentionContext(cos[positions][:, None], sin[positions][:, None], mask, columns=columns)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these: (N,) int64."""
+        self.layers = self.layers[:, :, rows]
+        self.padding = self.padding[rows]
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
 class MLP(nn.Module):
-    """SwiGLU: one projection opens or shuts the gate of the other."""
+    """SwiGLU: two projections of the input, one of which gates the other."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -124,7 +183,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Look at the other tokens, then think about what was seen; both add to the running state."""
+    """Attention, then the MLP; each adds its result to the running state."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -133,9 +192,9 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+    def forward(self, x: Tensor, context: AttentionContext, cached: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)"""
-        x = x + self.self_attn(self.input_layernorm(x), sight)
+        x = x + self.self_attn(self.input_layernorm(x), context, cached)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -154,31 +213,33 @@ class Decoder(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """(B, T) -> (B, T, D)"""
         x = self.embed_tokens(input_ids)
-        sight = self._sight(input_ids.shape[1], position_ids)
-        for layer in self.layers:
-            x = layer(x, sight)
+        time = input_ids.shape[1]
+        context = cache.advance(time, self.cos, self.sin) if cache else self._context(time, position_ids)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, context, cache.layers[number] if cache else None)
         return self.norm(x)
 
-    def _sight(self, time: int, positions: Tensor | None) -> Sight:
-        if positions is None and self.cos.is_cuda:  # the kernel there knows what a causal mask is, and is faster
-            return Sight(self.cos[:time], self.sin[:time])
+    def _context(self, time: int, positions: Tensor | None) -> AttentionContext:
+        if positions is None and self.cos.is_cuda:  # CUDA's kernel needs no mask to be causal, and is faster so
+            return AttentionContext(self.cos[:time], self.sin[:time], causal=True)
         if positions is None:
             before = torch.ones(time, time, dtype=torch.bool, device=self.cos.device).tril()
-            return Sight(self.cos[:time], self.sin[:time], as_mask(before))
+            return AttentionContext(self.cos[:time], self.sin[:time], as_mask(before))
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
-        example = (positions == 0).cumsum(dim=1)  # look at what stands before, in the same example
+        example = (positions == 0).cumsum(dim=1)  # each position 0 begins a new example of the row
         same = example[:, :, None] == example[:, None, :]
-        return Sight(cos, sin, as_mask(same.tril())[:, None])
+        return AttentionContext(cos, sin, as_mask(same.tril())[:, None])
 
 
 Head = Callable[[Tensor, Tensor], Tensor]
+"""A function of the last hidden states, (B, T, D), and the embedding, (V, D)."""
 
 
 class PoetryModel(nn.Module):
-    """The decoder and, on top, the embedding once more: how well does each token fit what comes next?"""
+    """The decoder, and the embedding once more as its head: how well does each token fit as the next one?"""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -187,28 +248,42 @@ class PoetryModel(nn.Module):
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
-        """Normal weights, deviation 0.02 (Radford et al. 2019), smaller where a layer's sum is entered."""
+        """Draw normal weights of deviation 0.02 (Radford et al. 2019), smaller where a layer adds its result."""
+        small = 0.02 / (2 * self.config.num_hidden_layers) ** 0.5
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, Attention):
-            nn.init.normal_(module.o_proj.weight, std=0.02 / (2 * self.config.num_hidden_layers) ** 0.5)
+            nn.init.normal_(module.o_proj.weight, std=small)
         if isinstance(module, MLP):
-            nn.init.normal_(module.down_proj.weight, std=0.02 / (2 * self.config.num_hidden_layers) ** 0.5)
+            nn.init.normal_(module.down_proj.weight, std=small)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, head: Head = F.linear) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor | None = None, head: Head = F.linear, cache: KVCache | None = None
+    ) -> Tensor:
         """Logits of the next token at each position: (B, T) -> (B, T, V).
 
-        Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold
-        several examples packed one behind the other, each counting from 0; they do not see each other.
-        `head` makes of the last hidden states, (B, T, D), and the embedding, (V, D), what comes back: the logits,
-        unless it is `course_lib.engine.chunked_loss`, which wants the loss alone.
+        Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold several
+        examples packed one behind the other, each counting from 0; they do not see each other. With a `cache`,
+        `input_ids` are the next tokens of its rows. `head` replaces the logits by another result of the hidden
+        states: `course_lib.engine.chunked_loss` computes only the loss.
 
         Raises:
             ValueError: a row is longer than the context.
         """
-        if input_ids.shape[1] > self.config.max_position_embeddings:
-            raise ValueError(
-                f"{input_ids.shape[1]} tokens in a row, the model's context is "
-                f"{self.config.max_position_embeddings}: shorten the text"
-            )
-        return head(self.model(input_ids, position_ids), self.model.embed_tokens.weight)
+        time, context = input_ids.shape[1], self.config.max_position_embeddings
+        if time > context and cache is None:
+            raise ValueError(f"a row has {time} tokens, but the model's context is {context}: shorten the text")
+        return head(self.model(input_ids, position_ids, cache), self.model.embed_tokens.weight)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set the model to evaluation mode within the block, and back to its mode after it."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()

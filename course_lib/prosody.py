@@ -2,32 +2,44 @@
 
     scan("白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。")
 
-gives a `Scansion`: the lines, the tone of every character, the rhyme words and their group, and the place of
-every fault. Readings are those of the rhyme book 平水韻 (`assets/rhymes/README.md`), 106 groups of characters:
-the sounds of Tang times, or nearly, which today's pronunciation has left behind. The rules are those of
-regulated verse (近體詩) as 王力 sets them out in 《詩詞格律》 (1962), chapter 2, and in 《漢語詩律學》 (1958).
+gives a `Scansion`: lines, tones, rhyme words, and the place of each fault. Readings come from the rhyme book 平水韻
+(`assets/rhymes/README.md`): 106 groups of characters that sounded alike, nearly as in Tang times. The rules are those
+of regulated verse (近體詩), after 王力, 《詩詞格律》 (1962), chapter 2, and 《漢語詩律學》 (1958).
 
-Where a character has readings of both tones, or none that we know, it is never counted as a fault. So a poem
-may pass that a reader would object to; the other way about is rarer.
+A character with readings of both tones, or with none, never counts as a fault. So a poem with a fault may pass; a
+poem without one rarely fails.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
+from typing import NamedTuple
 
-from course_lib.poems import ASSETS, is_well_formed, split_lines
+from course_lib import paths
 
-# --- readings -------------------------------------------------------------------------------------
+HAN = r"\u3400-\u9fff\U00020000-\U0003ffff"  # the Chinese characters, as a range in a regular expression
+NOT_HAN = re.compile(rf"[^{HAN}]")
+LINE_END = re.compile(r"[，。？！；：]")
+
+
+def split_lines(text: str) -> tuple[str, ...]:
+    """The lines (句) of a poem's text, without punctuation and newlines."""
+    return tuple(line for part in LINE_END.split(text) if (line := part.strip()))
+
+
+def han(text: str) -> str:
+    """The Chinese characters of `text`, and nothing else."""
+    return NOT_HAN.sub("", text)
 
 
 class Tone(StrEnum):
-    """What a character may be in verse. Oblique (仄) is what is not level (平): rising, departing, entering."""
+    """The tone of a character in verse: level (平), or oblique (仄), which is rising, departing or entering."""
 
     level = "平"
     oblique = "仄"
@@ -36,37 +48,43 @@ class Tone(StrEnum):
 
     def fits(self, wanted: Tone) -> bool:
         """Whether the character may be read with the tone `wanted`, level or oblique."""
-        return self == wanted or self in (Tone.either, Tone.unknown)
+        return self in (wanted, Tone.either, Tone.unknown)
 
     def is_sure(self) -> bool:
-        """Whether it is level or oblique, and nothing else."""
+        """Whether the character is certainly level, or certainly oblique."""
         return self in (Tone.level, Tone.oblique)
+
+
+def rhyme_rows(file: str) -> list[list[str]]:
+    """The lines of a file in `assets/rhymes`, split at spaces."""
+    text = (paths.ASSETS / "rhymes" / file).read_text(encoding="utf-8")
+    return [line.split() for line in text.splitlines()]
 
 
 @cache
 def readings() -> dict[str, tuple[str, ...]]:
-    """Every character we have a reading of → the names of its rhyme groups, such as 下平聲十一尤.
+    """Each character with a known reading → the names of its rhyme groups, such as 下平聲十一尤.
 
-    Three files: the rhyme book, readings that it lacks, and other ways to write its characters.
+    They come from three files: the rhyme book, readings that it lacks, and variant forms of its characters.
     """
-    folder = ASSETS / "rhymes"
     table: dict[str, tuple[str, ...]] = {}
     for file in ("pingshui.txt", "additions.txt"):
-        for group, characters in _rows(folder / file):
+        for group, characters in rhyme_rows(file):
             for character in characters:
                 table[character] = (*table.get(character, ()), group)
-    for standard, variants in _rows(folder / "variants.txt"):
+    for standard, variants in rhyme_rows("variants.txt"):
         table |= dict.fromkeys(variants, table[standard])
     return table
 
 
-def _rows(path: Path) -> list[list[str]]:
-    return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def is_level(group: str) -> bool:
-    """Whether a rhyme group is one of the thirty of level tone."""
+    """Whether a rhyme group is one of the thirty with level tone."""
     return "平聲" in group
+
+
+def level_groups(character: str) -> set[str]:
+    """The level-tone groups in which a character may rhyme."""
+    return {group for group in readings().get(character, ()) if is_level(group)}
 
 
 def tone(character: str) -> Tone:
@@ -77,27 +95,23 @@ def tone(character: str) -> Tone:
     return Tone.level if kinds.pop() else Tone.oblique
 
 
-def level_groups(character: str) -> set[str]:
-    """The level-tone groups a character may rhyme in."""
-    return {group for group in readings().get(character, ()) if is_level(group)}
+COUPLETS = [re.compile(rf"(?:[{HAN}]{{{n}}}，[{HAN}]{{{n}}}。\n?)+") for n in (5, 7)]
 
 
-# --- form -----------------------------------------------------------------------------------------
+def is_well_formed(text: str) -> bool:
+    """Whether the text is couplets like 好雨知時節，當春乃發生。 in lines of 5 or of 7. Rows hold whole couplets."""
+    return any(couplets.fullmatch(text.strip()) for couplets in COUPLETS)
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """The outward shape: characters in each line (None if they differ, or are not 5 or 7), and lines."""
+class Form(NamedTuple):
+    """Characters in a line (None if they are not 5 in all, or 7 in all), and the number of lines."""
 
     characters: int | None
     lines: int
 
     @property
     def name(self) -> str:
-        """五言絕句 (four lines), 七言律詩 (eight), 五言排律 (ten or more, in couplets) and so on, or "other".
-
-        It says nothing of sound: 靜夜思 has the form of a 絕句, and is an ancient-style poem (古絕).
-        """
+        """五言絕句 (four lines), 七言律詩 (eight), 五言排律 (ten or more) and so on, or "other", whatever its tones."""
         if self.characters is None or self.lines % 2 or self.lines in (0, 2, 6):
             return "other"
         kind = {4: "絕句", 8: "律詩"}.get(self.lines, "排律")
@@ -113,9 +127,8 @@ def form(lines: Sequence[str]) -> Form:
 # --- rhyme ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A rule broken, and where: line and character, both counted from 0."""
+class Fault(NamedTuple):
+    """A broken rule, and where: line and character, both counted from 0."""
 
     rule: str
     line: int
@@ -130,14 +143,13 @@ RULES = {
     REPEATED: "重韻: no rhyme word is used twice",
     ALTERNATION: "平仄: within a line the tones of characters 2, 4 (and 6) alternate",
     OPPOSITION: "對: the second characters of a couplet's two lines have opposite tones",
-    ADHESION: "粘: the second character of a couplet has the tone of the one before it, at the end of the last couplet",
+    ADHESION: "粘: the second character of a couplet has the same tone as the second character of the line before it",
     THREE_LEVEL: "三平尾: no line ends in three level tones",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rhyme:
-    """What the even lines end in. `group` is the level-tone group most of them share, None without any."""
+class Rhyme(NamedTuple):
+    """The rhyme words. `group` is the level-tone group that most of them share, or None."""
 
     group: str | None
     words: tuple[tuple[int, str], ...]  # (line, character); the first line is here only if it joins
@@ -147,7 +159,7 @@ class Rhyme:
 def rhyme(lines: Sequence[str]) -> Rhyme:
     """The rhyme of a poem (《詩詞格律》 chapter 2, section 1: 律詩 rhyme in level tones, in one group throughout).
 
-    The first line may join; then its word counts as well. A word that nobody knows a reading of is no fault.
+    The first line may join; then its last word counts too. A word without a known reading is no fault.
     """
     words = [(i, line[-1]) for i, line in enumerate(lines) if i % 2]
     votes = Counter(group for _, word in words for group in sorted(level_groups(word)))
@@ -156,11 +168,11 @@ def rhyme(lines: Sequence[str]) -> Rhyme:
         words.insert(0, (0, lines[0][-1]))
     known = [(i, word) for i, word in words if word in readings()]
     faults = [Fault(RHYME, i, len(lines[i]) - 1) for i, word in known if group not in level_groups(word)]
-    seen = Counter[str]()
+    seen = set[str]()
     for i, word in words:
-        if seen[word]:
+        if word in seen:
             faults.append(Fault(REPEATED, i, len(lines[i]) - 1))
-        seen[word] += 1
+        seen.add(word)
     return Rhyme(group, tuple(words), tuple(faults))
 
 
@@ -175,35 +187,29 @@ def tones(line: str) -> Tones:
     return tuple(map(tone, line))
 
 
-def alternates(line: Tones) -> bool:
-    """Whether a line of 5 or 7 characters alternates in its characters 2, 4 (and 6)."""
-    return len(line) in (5, 7) and not clashes(line)
-
-
 def clashes(line: Tones) -> list[int]:
-    """Where a line does not alternate: the positions, 3 and 5 counted from 0, that clash with the one before.
+    """The positions, 3 or 5 counted from 0, where a line fails to alternate; only characters 2, 4 and 6 count.
 
-    「一三五不論，二四六分明」, the rule of thumb goes: characters 1, 3 and 5 are free, or nearly; 2, 4 and 6 count.
-    What may be of either tone is passed over: then 6 must be as 2 is.
+    A character that may have either tone is skipped. If character 4 is skipped, 6 must have the tone of 2.
     """
     sure = [i for i in range(1, len(line) - 1, 2) if line[i].is_sure()]
     return [i for before, i in pairwise(sure) if (line[i] == line[before]) != ((i - before) % 4 == 0)]
 
 
-def is_licensed(line: Tones) -> bool:
-    """Whether a line ends in 平平仄平仄 where 平平平仄仄 is expected.
+def alternates(line: Tones) -> bool:
+    """Whether a line has 5 or 7 characters, and characters 2, 4 (and 6) alternate."""
+    return len(line) in (5, 7) and not clashes(line)
 
-    It does not alternate, and is no fault: 王力 calls it a pattern in its own right (特定的一種平仄格式), which
-    Tang poets used about as freely as the other.
-    """
+
+def is_licensed(line: Tones) -> bool:
+    """Whether a line ends in 平平仄平仄: it does not alternate, but 王力 allows it as a pattern of its own."""
     return len(line) in (5, 7) and all(t.fits(wanted) for t, wanted in zip(line[-5:], LICENCE, strict=True))
 
 
 def tone_faults(lines: Sequence[Tones]) -> list[Fault]:
-    """Every fault against the tone rules of regulated verse (《詩詞格律》 chapter 2, section 2), in reading order.
+    """The faults against the tone rules of regulated verse (《詩詞格律》 chapter 2, section 2), in reading order.
 
-    Opposition and adhesion are judged by each line's second character, as 王力 defines 粘; if tones alternate,
-    the fourth and the sixth follow.
+    Opposition and adhesion compare only second characters, as 王力 defines 粘; the others follow by alternation.
     """
     faults = []
     for i, line in enumerate(lines):
@@ -218,12 +224,9 @@ def tone_faults(lines: Sequence[Tones]) -> list[Fault]:
     return sorted(faults, key=lambda fault: (fault.line, fault.position))
 
 
-# --- a whole poem ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Scansion:
-    """What can be heard in a poem."""
+    """What the functions above find in a poem."""
 
     lines: tuple[str, ...]
     form: Form
@@ -233,12 +236,12 @@ class Scansion:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """All of them, rhyme first."""
+        """All faults, those of rhyme first."""
         return self.rhyme.faults + self.tone_faults
 
     @property
     def rhymes(self) -> bool:
-        """Whether two even lines or more rhyme, all in one level-tone group, and no rhyme word comes twice."""
+        """Whether at least two even lines rhyme, all in one level-tone group, and no rhyme word is repeated."""
         known = [i for i, word in self.rhyme.words if i % 2 and word in readings()]
         return len(known) > 1 and not self.rhyme.faults
 
@@ -249,29 +252,30 @@ class Scansion:
 
     @property
     def regulated(self) -> bool:
-        """Whether it has the form of regulated verse and no fault in its tones. Rhyme is asked for separately."""
+        """Whether the poem has a form of regulated verse and no tone fault. Rhyme is a separate question."""
         return self.form.name != "other" and not self.tone_faults
 
 
 def scan(text: str) -> Scansion:
-    """Everything above, of a poem's text with its punctuation."""
+    """The scansion of a poem, from its text with punctuation."""
     lines = split_lines(text)
-    heard = tuple(map(tones, lines))
-    return Scansion(lines, form(lines), heard, rhyme(lines), tuple(tone_faults(heard)))
+    toned = tuple(map(tones, lines))
+    return Scansion(lines, form(lines), toned, rhyme(lines), tuple(tone_faults(toned)))
 
 
-Score = tuple[bool, bool, float, float]
+class Score(NamedTuple):
+    """How good a poem is, among poems on one title: the greater tuple is the better poem."""
+
+    complete: bool  # the model ended it, and it is well formed
+    rhymes: bool  # and no line comes twice
+    faultless_share: float  # of its lines, those without a fault in their tones
+    log_likelihood: float  # the model's, in nats per token
 
 
 def score(text: str, ended: bool, log_likelihood: float) -> Score:
-    """How a poem ranks among others on its title; the greater tuple is the better poem.
-
-    First that it is whole (the model ended it, and it is well formed), then that it rhymes and no line comes
-    twice, then the share of its lines without a fault in their tones, then what the model thinks of it:
-    `log_likelihood`, a character's on average.
-    """
-    heard = scan(text)
-    faulty = {fault.line for fault in heard.tone_faults}
-    distinct = len(set(heard.lines)) == len(heard.lines)
-    share = 1 - len(faulty) / max(len(heard.lines), 1)
-    return ended and is_well_formed(text), heard.rhymes and distinct, share, log_likelihood
+    """The score of a poem. `ended` says whether the model ended it by itself."""
+    scansion = scan(text)
+    lines = scansion.lines
+    rhymes = scansion.rhymes and len(set(lines)) == len(lines)
+    faulty = {fault.line for fault in scansion.tone_faults}
+    return Score(ended and is_well_formed(text), rhymes, 1 - len(faulty) / max(len(lines), 1), log_likelihood)

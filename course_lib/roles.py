@@ -1,81 +1,74 @@
-"""What a training example looks like: text cut into segments, each opened by the mark of who speaks.
+"""What a training example looks like: text in segments, each opened by the token of its role.
 
     [("<INS>", "請用以下題目寫一首詩"), ("<INP>", "春夜喜雨"), ("<RES>", "好雨知時節，…"), ("<EOS>", "")]
 
-Nothing here knows about ids. A segment's *mark* becomes one control token, its *text* only ever ordinary
-characters (`course_lib.tokenizer`), so a title that reads `<RES>` stays a title.
+The tokenizer turns the first part of a segment into one special token, and the second part into characters only.
+So a title that reads `<RES>` stays a title.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
+from course_lib.instructions import POEM, Instruction
 from course_lib.poems import Poem
 
-INSTRUCTION, INPUT, RESPONSE = ROLE_MARKS = ("<INS>", "<INP>", "<RES>")
+INSTRUCTION, INPUT, RESPONSE = ROLE_TOKENS = ("<INS>", "<INP>", "<RES>")
 END = "<EOS>"
 
-WRITE_A_POEM = "請用以下題目寫一首詩"  # "Please write a poem on the following title"
-WRITE_OLD_STYLE = "請用以下題目寫一首古體詩"  # verse that keeps no rules of tone, asked for by name
-
 Role = Literal["system", "user", "assistant"]
-Segment = tuple[str, str]
+Segment = tuple[str, str]  # (special token, text)
 
-MARK_OF_ROLE: dict[Role, str] = {"system": INSTRUCTION, "user": INPUT, "assistant": RESPONSE}
+TOKEN_OF_ROLE: dict[Role, str] = {"system": INSTRUCTION, "user": INPUT, "assistant": RESPONSE}
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as chat interfaces exchange it."""
+    """One turn of a conversation, in the form that chat interfaces use."""
 
     role: Role
     content: str
 
 
-Instruct = Callable[[Poem], str]
-"""What chooses the instruction that a poem is the answer to."""
+def pretraining_text(poem: Poem) -> str:
+    """A poem as the base model reads it: the title, one couplet a row, a blank row."""
+    return f"{poem.title}\n{poem.text}\n\n"
 
 
-def plainly(poem: Poem) -> str:
-    """The one instruction of the course, whatever the poem."""
-    return WRITE_A_POEM
+def prompt_segments(title: str, instruction: Instruction = POEM) -> list[Segment]:
+    """The prompt: the instruction, the title, and a response that is still empty."""
+    return [(INSTRUCTION, instruction.wording), (INPUT, title), (RESPONSE, "")]
 
 
-def prompt_segments(title: str, instruction: str = WRITE_A_POEM) -> list[Segment]:
-    """What the model is given before it writes: everything up to the open response."""
-    return [(INSTRUCTION, instruction), (INPUT, title), (RESPONSE, "")]
-
-
-def example_segments(poem: Poem, instruction: str = WRITE_A_POEM) -> list[Segment]:
-    """A complete training example: the prompt, the poem as its response, and the end."""
-    return [(INSTRUCTION, instruction), (INPUT, poem.title), (RESPONSE, poem.text), (END, "")]
+def example_segments(poem: Poem, instruction: Instruction = POEM) -> list[Segment]:
+    """A complete training example: the instruction, the title, the poem as the response, and the end."""
+    return [(INSTRUCTION, instruction.wording), (INPUT, poem.title), (RESPONSE, poem.text), (END, "")]
 
 
 def message_segments(messages: Iterable[Message], *, open_response: bool = False) -> list[Segment]:
-    """A conversation in `messages` form as segments; each assistant turn is followed by the end mark.
+    """The segments of a conversation; the end token follows each turn of the assistant.
 
-    With `open_response` the assistant's next turn is left open, for the model to fill: what chat
-    templates call `add_generation_prompt`.
+    `open_response` adds an empty response for the model to fill. Chat templates call this `add_generation_prompt`.
 
     Raises:
-        ValueError: a role is none of system, user and assistant.
+        ValueError: a role is not system, user or assistant.
     """
     segments: list[Segment] = []
     for message in messages:
-        mark = MARK_OF_ROLE.get(message["role"])
-        if mark is None:
-            raise ValueError(f"role {message['role']!r} is none of {', '.join(MARK_OF_ROLE)}")
-        segments.append((mark, message["content"]))
-        if mark == RESPONSE:
+        if message["role"] not in TOKEN_OF_ROLE:
+            raise ValueError(f"role {message['role']!r} is none of {', '.join(TOKEN_OF_ROLE)}")
+        segments.append((TOKEN_OF_ROLE[message["role"]], message["content"]))
+        if message["role"] == "assistant":
             segments.append((END, ""))
     return [*segments, (RESPONSE, "")] if open_response else segments
 
 
-def plain_text(segments: Sequence[Segment]) -> str:
-    """The segments as one string, the marks spelled out: for reading and for drawing, never for encoding."""
-    return "".join(mark + text for mark, text in segments)
+def spelled_out(segments: Sequence[Segment]) -> str:
+    """The segments as one string to read. Never encode it: a typed `<RES>` would look like the token."""
+    return "".join(token + text for token, text in segments)
 
 
+# `message_segments` as a Jinja template, the form in which `transformers` tokenizers carry it.
 CHAT_TEMPLATE = (
     "{% set marks = {'system': '<INS>', 'user': '<INP>', 'assistant': '<RES>'} %}"
     "{% for message in messages %}"
@@ -86,4 +79,3 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<RES>{% endif %}"
 )
-"""`message_segments` for the `transformers` library, in the Jinja form its tokenizers carry."""

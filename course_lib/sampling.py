@@ -1,17 +1,14 @@
-"""Logits to one token: temperature, the three ways to cut off what is unlikely, and chance.
+"""Logits → the next token: temperature, three limits, two rules against repetition, and a draw.
 
-`next_token_probabilities` says what is drawn from. `draw` draws from just that, but sorts nothing: add noise of the
-right kind to the logits, and the largest is a draw (the Gumbel-max trick, Gumbel 1954). It also says how safe its
-choice is: whether logits that differ a little would have led to another.
+`next_token_probabilities` defines what is drawn from. `draw` draws from exactly that, for many rows at once and without
+sorting. It divides each probability by a random number of the exponential distribution; the token with the largest
+quotient wins (the Gumbel-max trick, Gumbel 1954). The random numbers come from a hash, which a browser can compute too.
 """
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -19,22 +16,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Floats = NDArray[np.float32]
-
-STRIP = 2**20  # numbers of noise; each draw reads as many in a row as there are tokens
+Words = NDArray[np.uint32]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """How the next character is drawn, and when to stop at the latest.
+    """How the next token is drawn, and after how many tokens to stop at the latest.
 
-    `temperature` divides the logits (0 takes the likeliest character). Three limits, each on the probabilities
-    at that temperature: `top_p` keeps the likeliest characters that together reach it (Holtzman et al. 2019),
-    `top_k` that many (0: all), `min_p` those that have this share of the likeliest one's (Nguyen et al. 2024).
-    Against repetition, `presence_penalty` is taken from the logit of each character that the text has already,
-    punctuation apart, and unless `repeat_lines` is set no line comes twice.
+    `temperature` divides the logits. At 0 nothing is drawn: the likeliest token is taken (greedy decoding), and no
+    other setting applies. Three limits act on the probabilities at that temperature: `top_p` keeps the likeliest
+    tokens that together reach it (Holtzman et al. 2019), `top_k` keeps that many (0: all), `min_p` keeps those that
+    have at least this share of the likeliest one's probability (Nguyen et al. 2024).
 
-    Poets of regulated verse hardly use a character twice; a model, left to itself, does five times as often, and loses
-    its rhymes by it. With 2.0 it repeats itself as little as they do (`benchmarks/README.md`).
+    `presence_penalty` is subtracted from the logit of each character that the text has already, punctuation apart,
+    and no line is written twice. 0 switches both rules off. Poets of regulated verse hardly ever use a character
+    twice, and the model does so five times as often; with 2.0 it repeats itself as little as they do.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -46,14 +43,13 @@ class GenerationSettings:
     max_new_tokens: int = 200
     seed: int = 0
     min_p: float = 0.0
-    repeat_lines: bool = False
     presence_penalty: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 5:
             raise ValueError(f"temperature is {self.temperature}, must lie in 0 … 5")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, must lie above 0 and at most at 1")
+            raise ValueError(f"top_p is {self.top_p}, must be above 0 and at most 1")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}, must be 0 (no limit) or more")
         if not 0 <= self.min_p <= 1:
@@ -65,14 +61,14 @@ class GenerationSettings:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest character is always taken: the temperature is 0, or float32 cannot tell."""
+        """Whether the likeliest token is always taken: the temperature is 0, or too small for float32."""
         return self.temperature < 1e-6
 
 
 def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Tensor:
-    """What the next token is drawn from: (B, V) logits to (B, V) probabilities, each row summing to 1.
+    """The probabilities that the next token is drawn from: (B, V) logits -> (B, V), each row sums to 1.
 
-    Tokens of equal probability are kept or dropped together; at temperature 0 the first of them is taken.
+    Tokens of equal probability are kept or dropped together. Repetition is not considered here.
     """
     if settings.greedy:
         return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
@@ -86,86 +82,108 @@ def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Te
     return probabilities / probabilities.sum(-1, keepdim=True)
 
 
-# --- chance ---------------------------------------------------------------------------------------
+# --- random numbers -------------------------------------------------------------------------------
 
 
-def row_generator(prompt: Sequence[int], seed: int, candidate: int = 0) -> random.Random:
-    """A source of chance of a prompt's own, so that its poem does not depend on its neighbours in a batch."""
-    return random.Random(repr((seed, candidate, list(prompt))))
+def absorb(key: Words, number: Words) -> Words:
+    """A new key from a key and a number: 32-bit words of any one shape, the same shape.
 
-
-@cache
-def strip() -> Floats:
-    """A long strip of noise: `STRIP` numbers of the Gumbel distribution, the same on every machine.
-
-    9,000 fresh numbers and their logarithms would take longer than all else in drawing a character.
+    The mixing is the last step of MurmurHash3 (Appleby 2011). `tests/noise.mjs` is the same in JavaScript.
     """
-    uniform = np.random.Generator(np.random.PCG64(0)).random(STRIP)
-    return -np.log(-np.log(uniform.clip(1e-300))).astype(np.float32)
+    h = (key + np.uint32(0x9E3779B9)) ^ number
+    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return h ^ (h >> np.uint32(16))
 
 
-def gumbel_noise(chance: random.Random, size: int) -> Floats:
-    """`size` numbers of the Gumbel distribution, only to be read: a piece of the strip, cut where chance says.
+def text_key(seed: int, candidate: int, prompt: Sequence[int]) -> Words:
+    """The key of one text, (1,). It depends on the prompt, so two titles with one seed draw independently."""
+    key = np.zeros(1, dtype=np.uint32)
+    for number in (seed, candidate, *prompt):
+        key = absorb(key, np.array([number % 2**32], dtype=np.uint32))
+    return key
 
-    Raises:
-        ValueError: the strip is shorter than that.
-    """
-    if size > STRIP:
-        raise ValueError(f"{size} numbers asked for, the strip of noise has {STRIP}")
-    start = int(chance.random() * (STRIP - size + 1))
-    return strip()[start : start + size]
+
+def exponential(key: Words, number: Words) -> NDArray[np.float64]:
+    """Random numbers of the exponential distribution, one for each pair of key and number, same shape."""
+    return -np.log((absorb(key, number) + 0.5) / 2**32)
 
 
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def draw(logits: Floats, noise: Floats, settings: GenerationSettings, doubt: float = 0) -> tuple[int, bool]:
-    """A token, and whether it is certain, from (V,) logits and as much `gumbel_noise`.
+def draw(logits: Floats, keys: Words, settings: GenerationSettings) -> Integers:
+    """One token for each row: (B, V) logits and (B,) keys -> (B,).
 
-    Certain: were each logit off by up to half of `doubt`, the token would be the same.
+    Each pair of a row's key and a token gives one random number; a new step of a text needs a new key.
 
-    A token that the limits exclude takes all less likely ones with it, and the next one is looked at.
+    Raises:
+        FloatingPointError: a logit is not a number.
     """
+    largest = logits.max(-1, keepdims=True)
+    if not np.isfinite(largest).all():
+        raise FloatingPointError("the model's logits are not numbers: its weights are damaged")
     if settings.greedy:
-        return _largest(logits, doubt)
-    scaled = logits / np.float32(settings.temperature)
-    doubt /= settings.temperature
-    scores = scaled + noise
+        return logits.argmax(-1)
+    weights = np.exp((logits - largest) / np.float32(settings.temperature))
+    total = weights.sum(-1, dtype=np.float64)
+    # The tokens that are not likelier than one inside top-p have more than 1 - top_p together, and there are at most
+    # V of them: so every token inside weighs at least this much, and most tokens need no random number.
+    least = np.maximum((1 - settings.top_p) * total / weights.shape[1], settings.min_p)
+    places = np.flatnonzero(weights >= least[:, None])
+    rows, tokens = np.divmod(places, weights.shape[1])
+    weight = weights.ravel()[places]
+    race = np.zeros_like(weights)
+    race.ravel()[places] = weight / exponential(keys[rows], tokens.astype(np.uint32))
     while True:
-        token, certain = _largest(scores, doubt)
-        if _within(scaled, token, settings, doubt):
-            return token, certain
-        if _within(scaled, token, settings, -doubt):
-            return token, False  # excluded, but not beyond doubt
-        scores[scaled <= scaled[token]] = -np.inf
+        winner = race.argmax(-1)
+        likelier = weight > weights[np.arange(len(race)), winner][rows]
+        outside = np.zeros(len(race), dtype=bool)
+        if settings.top_p < 1:
+            outside = np.bincount(rows[likelier], weight[likelier], len(race)) >= settings.top_p * total
+        if settings.top_k:
+            outside |= np.bincount(rows[likelier], minlength=len(race)) >= settings.top_k
+        if not outside.any():
+            return winner
+        lost = outside[rows] & ~likelier  # a token outside the limits takes all that are no likelier with it
+        race.ravel()[places[lost]] = 0
 
 
-def _largest(scores: Floats, doubt: float) -> tuple[int, bool]:
-    """The token of the highest score, and whether no other comes near it."""
-    token = int(scores.argmax())
-    highest, scores[token] = scores[token], -np.inf
-    second, scores[token] = scores[scores.argmax()], highest
-    return token, bool(second < highest - doubt)
+class Repetition:
+    """What each of several texts has said so far, and what it must therefore not say again.
 
-
-def _within(scaled: Floats, token: int, settings: GenerationSettings, slack: float) -> bool:
-    """Whether a token is within the limits, and would be, were its logit lower by `slack`, beside all likelier ones.
-
-    Top-p's limit is on what the likelier ones have together: its odds are what grows by a factor of e^slack then.
+    `banned` tokens are never written. `line_ends` are the tokens that end a line.
     """
-    own = scaled[token] - np.float32(slack)
-    likelier = scaled > own
-    likelier[token] = False
-    count = np.count_nonzero(likelier)
-    if count == 0:
-        return True
-    if settings.top_k and count >= settings.top_k:
-        return False
-    if settings.min_p and own < scaled.max() + math.log(settings.min_p):
-        return False
-    if settings.top_p == 1:
-        return True
-    weights = np.exp(scaled - scaled.max())
-    above = float(weights[likelier].sum())
-    odds = above / (float(weights.sum()) - above)
-    return odds * math.exp(slack) < settings.top_p / (1 - settings.top_p)
+
+    def __init__(self, rows: int, vocab_size: int, banned: Sequence[int], line_ends: Collection[int]) -> None:
+        self.line_ends = line_ends
+        self.penalties = np.zeros((rows, vocab_size), dtype=np.float32)
+        self.penalties[:, list(banned)] = np.inf
+        self.lines: list[tuple[int, ...]] = [()] * rows  # the line that each text has begun
+        self.said: list[dict[tuple[int, ...], list[int]]] = [{} for _ in range(rows)]  # a line's beginning -> its last
+
+    def penalize(self, logits: Floats) -> Floats:
+        """The logits, (B, V), with everything subtracted that the texts must not say again."""
+        logits = logits - self.penalties
+        for row, (line, said) in enumerate(zip(self.lines, self.said, strict=True)):
+            logits[row, said.get(line, [])] = -np.inf
+        return logits
+
+    def add(self, tokens: Integers, penalty: float) -> None:
+        """Remember one more token of each text, (B,); its logit is lowered by `penalty` from now on."""
+        if not penalty:
+            return
+        for row, token in enumerate(tokens.tolist()):
+            line = self.lines[row]
+            if token not in self.line_ends:
+                self.penalties[row, token] = max(self.penalties[row, token], penalty)
+                self.lines[row] = (*line, token)
+            elif line:
+                self.said[row].setdefault(line[:-1], []).append(line[-1])
+                self.lines[row] = ()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all texts but these."""
+        self.penalties = self.penalties[rows]
+        self.lines = [self.lines[row] for row in rows]
+        self.said = [self.said[row] for row in rows]

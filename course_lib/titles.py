@@ -1,10 +1,10 @@
-"""What somebody typed → the title a model is given, and what was done to it, in sentences.
+"""From what a person typed to the title that the model reads, with notes on what was changed.
 
     read_title("静夜思🌙", tokenizer)        ReadTitle("靜夜思", ("Left out: 🌙 …", "Read as 靜夜思: …"))
 
-Every poem of the course is printed in Traditional characters, so a Simplified title is converted. OpenCC's
-conversion is meant for Simplified text alone: of 故老云 ("the old men say") it would make 雲, clouds. It is
-applied only where a character shows that the title is Simplified.
+All poems of the course are in Traditional characters, so a Simplified title is converted. OpenCC's conversion expects
+Simplified text: it would turn 故老云 ("the old men say") into 故老雲, with a cloud. So it is used only if a character
+of the title exists in Simplified printing alone.
 """
 
 from __future__ import annotations
@@ -16,82 +16,82 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from course_lib.poems import han
-from course_lib.roles import END, ROLE_MARKS
+from course_lib.prosody import HAN, han
+from course_lib.roles import END, ROLE_TOKENS
 from course_lib.tokenizer import PAD, UNK, CharacterTokenizer
 
 if TYPE_CHECKING:
     from opencc import OpenCC
 
-MAX_TITLE = 60  # characters; the longest title of a test poem has 56, and the poem needs room in the context
+MAX_TITLE = 60  # characters; the longest title of a test poem has 56, and the context must also hold the poem
 
-# Characters that the conversion would change, and that Traditional printing has as well: each stands in the
-# Tang training poems five times or more, and at least a twentieth as often as what it would become.
+# Characters that the conversion would change although Traditional printing has them too. Each occurs in the Tang
+# training poems five times or more, and at least a twentieth as often as the character it would become.
 IN_BOTH = (
     "丑个么于云亘余兖党准几凭凶占却台吁吃后咤咨咸唇夸姹尸岳峰干床征恒悮挂撑斗朴杠栖毶沄洼涌游"
     "溆灾熏猪猫疴皂眦确秘笋筑粤緼耻肴脉脚膻苧范荆莅葱藴蘖虬虱蜡蝎衮袜跖踪蹰辟迹郁醖采里雇鞲麽"
 )
 
-MARK = re.compile("|".join(map(re.escape, (*ROLE_MARKS, END, PAD, UNK))), re.IGNORECASE)
-STOPS = re.compile(r"[,.，。]+")  # spaces instead, as in the corpus
-NOT_IN_A_TITLE = re.compile(r"[^\u3400-\u9fff\U00020000-\U0003ffff《》、 ]")
-INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # joiners, variation selectors and the like: not worth a word
+SPECIAL_TOKEN = re.compile("|".join(map(re.escape, (*ROLE_TOKENS, END, PAD, UNK))), re.IGNORECASE)
+STOPS = re.compile(r"[,.，。]+")  # become spaces, as in the corpus
+NOT_IN_A_TITLE = re.compile(rf"[^{HAN}《》、 ]")
+INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # Unicode categories (joiners, accents, control codes) left out without a note
 
 
 @dataclass(frozen=True, slots=True)
 class ReadTitle:
-    """A title as the model will get it, "" if it is refused; `notes` are sentences for whoever typed it."""
+    """The title for the model, or "" if it is refused. `notes` are sentences for the person who typed it."""
 
     title: str
     notes: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
-        """Whether there is nothing to write on; the notes say why."""
+        """Whether the title cannot be used; the notes say why."""
         return not self.title
 
     @property
     def message(self) -> str:
-        """The notes as one text, "" if the title is used as it was typed."""
+        """The notes as one text; "" if there are none."""
         return " ".join(self.notes)
 
 
 def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
-    """Make a title of whatever was typed. Nothing is raised: one that cannot be used comes back refused."""
+    """The title that `typed` stands for. Never raises: a text that cannot be a title gives a refused one."""
     text = " ".join(unicodedata.normalize("NFKC", typed).split())
     if not visible(text):
-        return ReadTitle("", ("The title is blank. Type a few Chinese characters: 春夜喜雨, for instance.",))
-    title, marks, others = leave_out(text)
+        return ReadTitle("", ("The title is blank. Type a few Chinese characters, such as 春夜喜雨.",))
+    title, special_tokens, others = leave_out(text)
     notes: tuple[str, ...] = ()
-    if marks:
+    if special_tokens:
         notes = (
-            f"A mark such as {marks[0]} is plain text when typed into a title: "
-            "it can neither end the poem nor change who speaks.",
+            f"A special token such as {special_tokens[0]} is plain text in a title: "
+            "it can neither end the poem nor change roles.",
         )
     if not han(title):
-        reason = "There is no Chinese character in this title, and the model reads nothing else."
+        reason = "There is no Chinese character in this title, and the model reads only those."
         return ReadTitle("", (*notes, reason, "Try 春雨 (spring rain)."))
     if len(title) > MAX_TITLE:
-        reason = f"This title has {len(title)} characters; {MAX_TITLE} is the most, to leave the poem room."
+        reason = f"This title has {len(title)} characters; {MAX_TITLE} is the most, so that the poem has room."
         return ReadTitle("", (reason, "Please shorten it."))
-    if marks or others:
-        notes += (f"Left out: {listed([*marks, *others])} (the model reads Chinese characters only).",)
+    if special_tokens or others:
+        notes += (f"Left out: {listed([*special_tokens, *others])} (the model reads Chinese characters only).",)
     title, more = to_traditional(title, tokenizer)
     strange = [c for c in title if is_unknown(c, tokenizer)]
     if len(strange) == len(han(title)):
-        reason = f"The model knows nothing of {listed(strange)}: too few of its poems have it."
+        reason = f"The model does not know {listed(strange)}: too few of its poems have it."
         return ReadTitle("", (reason, "Please try another title."))
     if strange:
-        more += (f"The model does not know {listed(strange)} and reads {UNK} (some character) in its place.",)
+        more += (f"The model does not know {listed(strange)} and reads {UNK} (an unknown character) instead.",)
     return ReadTitle(title, (*notes, *more))
 
 
 def leave_out(text: str) -> tuple[str, list[str], list[str]]:
-    """`text` as a title, and what it has that no title has: control marks, and other characters."""
-    marks = MARK.findall(text)
-    text = STOPS.sub(" ", MARK.sub("", text))
+    """`text` with only what a title may have; then what was left out: special tokens, and other characters."""
+    special_tokens = SPECIAL_TOKEN.findall(text)
+    text = STOPS.sub(" ", SPECIAL_TOKEN.sub("", text))
     others = [c for c in NOT_IN_A_TITLE.findall(text) if visible(c)]
-    return " ".join(NOT_IN_A_TITLE.sub("", text).split()), marks, others
+    return " ".join(NOT_IN_A_TITLE.sub("", text).split()), special_tokens, others
 
 
 # --- Simplified and Traditional -------------------------------------------------------------------
@@ -99,31 +99,31 @@ def leave_out(text: str) -> tuple[str, list[str], list[str]]:
 
 @cache
 def converter(name: str) -> OpenCC:
-    """OpenCC's conversion of that name; its dictionaries are read at the first call."""
+    """The OpenCC conversion of this name. The first call reads its dictionaries."""
     from opencc import OpenCC
 
     return OpenCC(name)
 
 
 def is_simplified(character: str) -> bool:
-    """Whether a character belongs to Simplified printing alone."""
+    """Whether a character exists in Simplified printing alone."""
     return character not in IN_BOTH and converter("s2t").convert(character) != character
 
 
 def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, tuple[str, ...]]:
-    """A title in Traditional characters, and what is to be said about it: nothing, if it was so already.
+    """A title in Traditional characters, and notes about it; no notes if it was Traditional already.
 
-    A title like 白云 is both, "white clouds" in Simplified and "said in vain" in Traditional characters: it
-    is kept, and the other reading named.
+    A title like 白云 may be both: "white clouds" in Simplified, "said in vain" in Traditional characters.
+    It is kept, and the note names the other reading.
     """
     converted = converter("s2t").convert(title)
-    if len(converted) == len(title):  # 荆 would become 荊, a form that none of the poems is printed with
+    if len(converted) == len(title):  # do not turn 荆 into 荊, which is in none of the poems
         pairs = zip(title, converted, strict=True)
         converted = "".join(old if is_unknown(new, tokenizer) else new for old, new in pairs)
     if any(map(is_simplified, title)):
         return converted, (f"Read as {converted}: you typed Simplified, the poems are in Traditional.",)
     if converted != title and converter("t2s").convert(title) == title:
-        return title, (f"Kept as typed. If you meant {converted}, type it so, in Traditional characters.",)
+        return title, (f"Kept as typed. If you meant {converted}, type it in Traditional characters.",)
     return title, ()
 
 
@@ -131,7 +131,7 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, tupl
 
 
 def visible(text: str) -> bool:
-    """Whether anything of `text` can be seen."""
+    """Whether `text` has a visible character."""
     return any(not c.isspace() and unicodedata.category(c) not in INVISIBLE for c in text)
 
 
@@ -141,6 +141,6 @@ def is_unknown(character: str, tokenizer: CharacterTokenizer) -> bool:
 
 
 def listed(found: Iterable[str], most: int = 8) -> str:
-    """What was found, each once, in order; code points for what cannot be shown."""
+    """The strings in order, each once; one that cannot be printed is shown as its code point."""
     names = [c if c.isprintable() else f"U+{ord(c):04X}" for c in dict.fromkeys(found)]
     return " ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,8 +1,8 @@
-"""Segments to ids and back, one token a character.
+"""Text to ids and back: one token for each character.
 
-The only place where a control token's id is made, and only from a segment's mark: `encode("<EOS>")` is
-five ordinary characters, because what a person typed must never be able to end the poem or change roles.
-The vocabulary is kept by the `tokenizers` library, whose `tokenizer.json` opens in `transformers` as it is.
+Only this module makes the ids of special tokens, and only from the first part of a segment. `encode("<EOS>")` gives
+five ordinary characters: what a person types can neither end the poem nor change roles.
+The vocabulary is a `tokenizer.json` of the `tokenizers` library, which `transformers` also opens.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from course_lib.roles import END, ROLE_MARKS, Segment
+from course_lib.roles import END, ROLE_TOKENS, Segment
 
 PAD, UNK = "<PAD>", "<UNK>"
-BASE_CONTROLS = (PAD, UNK, END)
-ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # "<INS>" can be spelled out in five characters
+BASE_TOKENS = (PAD, UNK, END)
+ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # so "<INS>" can be typed as five characters
 MIN_COUNT = 5  # a character seen less often has too few examples to be learned
 
 
 class CharacterTokenizer:
-    """A `tokenizers.Tokenizer` that keeps typed text and control tokens apart."""
+    """A `tokenizers.Tokenizer` that never takes typed text for a special token. `special_tokens` is id -> token."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self.backend = backend
-        self._ids = self.backend.get_vocab(with_added_tokens=False)  # character -> id
-        self.pad_id, self.unk_id, self.eos_id = (self.control_id(mark) for mark in BASE_CONTROLS)
+        self._ids = backend.get_vocab(with_added_tokens=False)  # character -> id
+        self._read_special_tokens()
+        self.pad_id, self.unk_id, self.eos_id = (self.special_token_id(token) for token in BASE_TOKENS)
 
     @classmethod
     def train(cls, texts: Iterable[str], min_count: int = MIN_COUNT) -> CharacterTokenizer:
-        """A tokenizer that knows every character occurring `min_count` times, the most frequent first."""
+        """A tokenizer for every character that occurs `min_count` times, the most frequent first."""
         counts = Counter[str]()
         for text in texts:
             counts.update(text)
         counts.update(dict.fromkeys(ALWAYS_KNOWN, min_count))
         known = sorted((c for c, n in counts.items() if n >= min_count), key=lambda c: (-counts[c], c))
-        vocabulary = {token: i for i, token in enumerate((*BASE_CONTROLS, *known))}
+        vocabulary = {token: i for i, token in enumerate((*BASE_TOKENS, *known))}
         backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
         backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
         backend.decoder = decoders.Fuse()
-        backend.add_special_tokens(list(BASE_CONTROLS))
+        backend.add_special_tokens(list(BASE_TOKENS))
         return cls(backend)
 
     @classmethod
@@ -50,75 +51,72 @@ class CharacterTokenizer:
         """Read a `tokenizer.json`."""
         return cls(Tokenizer.from_file(str(path)))
 
-    def copy(self) -> CharacterTokenizer:
-        """A tokenizer of its own: tokens added to one are not added to the other."""
-        return CharacterTokenizer(Tokenizer.from_str(self.backend.to_str()))
-
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`."""
         self.backend.save(str(path))
 
+    def copy(self) -> CharacterTokenizer:
+        """An independent copy: tokens added to one are not added to the other."""
+        return CharacterTokenizer(Tokenizer.from_str(self.backend.to_str()))
+
     def __len__(self) -> int:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
-    @property
-    def controls(self) -> dict[int, str]:
-        """The control tokens, id -> mark."""
-        return {i: token.content for i, token in self.backend.get_added_tokens_decoder().items()}
+    def _read_special_tokens(self) -> None:
+        self.special_tokens = {i: token.content for i, token in self.backend.get_added_tokens_decoder().items()}
+        self._special_ids = {token: i for i, token in self.special_tokens.items()}
+        self._tokens = {i: token for token, i in self.backend.get_vocab().items()}
 
     @property
     def has_roles(self) -> bool:
         """Whether the role tokens have been added."""
-        return set(ROLE_MARKS) <= set(self.controls.values())
+        return set(ROLE_TOKENS) <= self._special_ids.keys()
 
-    def add_role_tokens(self, marks: Sequence[str] = ROLE_MARKS) -> list[int]:
-        """Give each mark one id of its own, after all others; the ids come back, also of marks added before.
-
-        The model's embedding needs as many new rows: `course_lib.checkpoints.grow_embedding`.
+    def special_token_id(self, token: str) -> int:
+        """The id of a special token.
 
         Raises:
-            ValueError: a mark is a character of the vocabulary; typing it would give the control token.
+            KeyError: the vocabulary has no such special token.
         """
-        for mark in marks:
-            if mark not in self.controls.values() and self.backend.token_to_id(mark) is not None:
-                raise ValueError(f"{mark!r} is a character of this vocabulary: take a mark of two or more")
-        self.backend.add_special_tokens(list(marks))
-        return [self.control_id(mark) for mark in marks]
+        if token not in self._special_ids:
+            raise KeyError(f"this vocabulary has no special token {token!r}; add_role_tokens() adds the roles")
+        return self._special_ids[token]
 
-    def control_id(self, mark: str) -> int:
-        """The id of a control token.
+    def add_role_tokens(self, tokens: Sequence[str] = ROLE_TOKENS) -> list[int]:
+        """Add special tokens after all other ids. Returns their ids; a token that is already there keeps its own.
+
+        `course_lib.checkpoints.grow_embedding` gives the model's embedding a row for each.
 
         Raises:
-            KeyError: the vocabulary has no such control token.
+            ValueError: a token is a character of the vocabulary, so that typing it would give the special token.
         """
-        found = [i for i, token in self.controls.items() if token == mark]
-        if not found:
-            raise KeyError(f"no control token {mark!r} in this vocabulary; add_role_tokens() adds the roles")
-        return found[0]
+        for token in tokens:
+            if token in self._ids and token not in self._special_ids:
+                raise ValueError(f"{token!r} is a character of this vocabulary: choose a token of two or more")
+        self.backend.add_special_tokens(list(tokens))
+        self._read_special_tokens()
+        return [self.special_token_id(token) for token in tokens]
 
     def encode(self, text: str) -> list[int]:
-        """One id a character; characters outside the vocabulary become `<UNK>`, control marks stay text."""
+        """One id for each character. An unknown character becomes `<UNK>`; a typed `<EOS>` stays text."""
         return [self._ids.get(character, self.unk_id) for character in text]
 
     def encode_segments(self, segments: Iterable[Segment]) -> list[int]:
-        """Each segment's mark as one control id, its text as characters.
+        """The ids of segments: each special token as one id, then its text as characters.
 
         Raises:
-            KeyError: a mark is not a control token of this vocabulary.
+            KeyError: the first part of a segment is not a special token of this vocabulary.
         """
-        return [i for mark, text in segments for i in (self.control_id(mark), *self.encode(text))]
+        return [i for token, text in segments for i in (self.special_token_id(token), *self.encode(text))]
 
-    def decode(self, ids: Iterable[int], *, show_controls: bool = False) -> str:
-        """The text of `ids`, without control tokens unless asked for; `<UNK>` is always shown.
+    def decode(self, ids: Iterable[int], *, show_special_tokens: bool = False) -> str:
+        """The text of `ids`. Special tokens are left out by default, except `<UNK>`.
 
         Raises:
             KeyError: an id is not in this vocabulary, such as the -100 of a masked label.
         """
-        hidden = set() if show_controls else self.controls.keys() - {self.unk_id}
-        return "".join(self._token(i) for i in map(int, ids) if i not in hidden)
-
-    def _token(self, i: int) -> str:
-        token = self.backend.id_to_token(i) if i >= 0 else None
-        if token is None:
-            raise KeyError(f"id {i} is not one of this vocabulary's 0 to {len(self) - 1}")
-        return token
+        hidden = set() if show_special_tokens else self.special_tokens.keys() - {self.unk_id}
+        try:
+            return "".join(self._tokens[i] for i in map(int, ids) if i not in hidden)
+        except KeyError as wrong:
+            raise KeyError(f"id {wrong} is not in this vocabulary, whose ids are 0 to {len(self) - 1}") from None

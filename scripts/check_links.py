@@ -1,8 +1,8 @@
-"""Follow the links of README, notebooks and the other Markdown files.
+"""Check the links of the README, the notebooks and the other Markdown files.
 
     python scripts/check_links.py [--online]        `make links` runs it online
 
-Without --online only links within the repository are followed: to files, and to headings of Markdown files.
+Without --online it checks only links within the repository: to files, and to headings of Markdown files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -25,7 +25,7 @@ SECONDS = 30
 
 
 def prose(path: Path) -> str:
-    """The Markdown of a file or of a notebook's cells, code left out."""
+    """The Markdown of a file, or of the cells of a notebook, without code."""
     if path.suffix != ".ipynb":
         return CODE.sub("", path.read_text("utf-8"))
     cells = nbformat.read(path, as_version=4).cells
@@ -33,22 +33,22 @@ def prose(path: Path) -> str:
 
 
 def links(path: Path) -> list[str]:
-    """Where the links and pictures of a file lead, in order, each once."""
+    """The targets of the links and pictures of a file, in order, each once."""
     return list(dict.fromkeys(inline or attribute for inline, attribute in LINK.findall(prose(path))))
 
 
 def anchors(path: Path) -> set[str]:
-    """The names under which a Markdown file's headings can be linked to, formed as GitHub does."""
+    """The names that links use for the headings of a Markdown file, as GitHub makes them."""
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in HEADING.findall(prose(path))}
 
 
-def broken(path: Path, link: str) -> str | None:
-    """Why a link within the repository leads nowhere, or None."""
+def broken(path: Path, link: str, repository: Path) -> str | None:
+    """What is wrong with a link of `path` to a file of the repository, or None."""
     file, _, anchor = link.partition("#")
     target = (path.parent / unquote(file)).resolve() if file else path
     if not target.exists():
         return "there is no such file"
-    if not target.is_relative_to(REPOSITORY):
+    if not target.is_relative_to(repository):
         return "leads out of the repository"
     if anchor and target.suffix == ".md" and unquote(anchor) not in anchors(target):
         return "there is no such heading"
@@ -56,7 +56,7 @@ def broken(path: Path, link: str) -> str | None:
 
 
 def unreachable(url: str) -> str | None:
-    """Why an address on the web does not answer, or None. One that refuses robots (403, 429) counts as there."""
+    """What is wrong with an address on the web, or None. An address that refuses robots (403, 429) is good."""
     request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0 (link check)"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS):
@@ -67,27 +67,31 @@ def unreachable(url: str) -> str | None:
         return f"does not answer ({error})"
 
 
-def faults(paths: list[Path], *, online: bool) -> Iterator[str]:
-    """A line for each link that leads nowhere."""
-    asked: dict[str, str | None] = {}
+def faults(
+    paths: list[Path], repository: Path = REPOSITORY, ask: Callable[[str], str | None] | None = None
+) -> Iterator[str]:
+    """A line for each link that leads nowhere. `ask` checks an address on the web; None leaves the web alone."""
+    answers: dict[str, str | None] = {}
     for path in paths:
         for link in links(path):
-            if link.startswith(("http://", "https://")):
-                if online and link not in asked:
-                    asked[link] = unreachable(link)
-                why = asked.get(link)
+            if not link.startswith(("http://", "https://")):
+                reason = broken(path, link, repository)
+            elif ask is None:
+                reason = None
             else:
-                why = broken(path, link)
-            if why:
-                yield f"{path.relative_to(REPOSITORY)}: {link}: {why}"
+                if link not in answers:
+                    answers[link] = ask(link)
+                reason = answers[link]
+            if reason:
+                yield f"{path.relative_to(repository)}: {link}: {reason}"
 
 
 def main(online: bool) -> int:
-    """Check every Markdown file and notebook of the course. The exit status."""
-    trees = [REPOSITORY / name for name in ("assets", "benchmarks", "notebooks")]
+    """Check every Markdown file and notebook of the course. Returns the exit status."""
+    trees = [REPOSITORY / name for name in ("assets", "benchmarks", "docs", "notebooks")]
     files = [*REPOSITORY.glob("*.md"), *(path for tree in trees for path in tree.rglob("*.*"))]
-    found = {path for path in files if path.suffix in (".md", ".ipynb")}
-    dead = list(faults(sorted(found), online=online))
+    pages = sorted(path for path in files if path.suffix in (".md", ".ipynb"))
+    dead = list(faults(pages, ask=unreachable if online else None))
     for line in dead:
         print(line, file=sys.stderr)
     return int(bool(dead))

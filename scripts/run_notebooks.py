@@ -1,8 +1,8 @@
-"""Run notebooks from top to bottom, in order, each in a fresh kernel, and save what they show.
+"""Run notebooks from top to bottom, in order, each in a new kernel, and save their outputs.
 
     python scripts/run_notebooks.py [NOTEBOOK …]        without a name: all in notebooks/
 
-A notebook that fails is left as it was, and the run ends there with exit status 1.
+If a notebook fails, it stays as it was, and the run ends there with exit status 1.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class NotebookError(Exception):
 
 
 def run(path: Path) -> NotebookNode:
-    """The notebook at `path`, executed in its own folder and cleaned. Nothing is written.
+    """The notebook at `path`, executed in its own folder and cleaned. The file does not change.
 
     Raises:
-        NotebookError: a cell raised, or the kernel died.
+        NotebookError: a cell raised an error, or the kernel died.
     """
     notebook = nbformat.read(path, as_version=4)
     code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
@@ -56,14 +56,14 @@ def run(path: Path) -> NotebookNode:
         store_widget_state=False,
         record_timing=False,
         coalesce_streams=True,
-        extra_arguments=["--log-level=ERROR"],  # a warning about transport is nothing to a learner
+        extra_arguments=["--log-level=ERROR"],  # no learner needs a warning about the transport
         on_cell_start=note,
     )
     try:
         client.execute()
     except (CellExecutionError, DeadKernelError) as error:
         begins = notebook.cells[at].source.strip().partition("\n")[0]
-        what = "the kernel died: was there memory enough?"
+        what = "the kernel died: was there enough memory?"
         if isinstance(error, CellExecutionError):
             what = f"{error.ename}: {error.evalue}"
         raise NotebookError(
@@ -74,10 +74,10 @@ def run(path: Path) -> NotebookNode:
 
 
 def clean(notebook: NotebookNode) -> None:
-    """Take out of an executed notebook, in place, what differs from one run or machine to the next.
+    """Remove from an executed notebook, in place, what differs from run to run or from machine to machine.
 
-    The state of widgets goes, and so do the references to it, which a page without that state would show as
-    errors: a widget's static form stays. Kernel and language are named without a version.
+    The state of widgets goes, and so do the references to it: without the state a page would show them as errors. The
+    static form of a widget stays. Kernel and language are named without a version.
     """
     notebook.metadata.pop("widgets", None)
     notebook.metadata.kernelspec = NotebookNode(KERNEL)
@@ -92,8 +92,8 @@ def clean(notebook: NotebookNode) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Run the notebooks named, or all; one line for each. The exit status."""
-    # The kernel is this Python's, not another of the same name that the user has elsewhere.
+    """Run these notebooks, or all, and print a line for each. Returns the exit status."""
+    # Use the kernel of this Python, even if the user has another kernel of the same name.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     paths = [Path(name) for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
     if missing := [str(path) for path in paths if not path.is_file()]:
@@ -111,11 +111,11 @@ def main(names: list[str]) -> int:
             print(f"\n{error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("\ninterrupted; this notebook is as it was", file=sys.stderr)
+            print("\ninterrupted; this notebook was not changed", file=sys.stderr)
             return 130
         nbformat.write(notebook, path)
         minutes = (time.perf_counter() - start) / 60
-        over = f"\r{'':60}\r{path.name:30}" if sys.stdout.isatty() else ""  # the count of cells goes
+        over = f"\r{'':60}\r{path.name:30}" if sys.stdout.isatty() else ""  # overwrites the count of cells
         print(f"{over} {minutes:5.1f} min", flush=True)
     return 0
 

@@ -1,10 +1,10 @@
-"""Write the repository's public address wherever the course needs it.
+"""Write the public address of the repository wherever the course needs it.
 
     python scripts/write_badges.py        `make badges` runs this
 
-The address is that of git's remote `origin`. It goes into the badges at the top of the README and of each notebook,
-and into each notebook's first code cell, which fetches the course where the notebook stands alone. If there is no
-`origin`, or one that only some can reach, there is no badge, and the first cell says what to do instead.
+The address is that of git's remote `origin`. It goes into the badges of the README and of the notebooks. It also goes
+into the first code cell of each notebook, which installs the course if the notebook was opened without it. Without a
+public `origin` there are no badges, and the first cell says what to do instead.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nbformat import NotebookNode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETUP = "setup"  # the tag of a notebook's first code cell
-FIRST = "01_data_formatting.ipynb"  # where the README's badges lead
+FIRST = "01_data_formatting.ipynb"  # the badges of the README open this notebook
 
 # https://host/path, ssh://git@host:port/path, git@host:path
 HTTPS = re.compile(r"https?://(?:[^@/]*@)?(?P<host>[^/:]+)(?::\d+)?/(?P<path>[\w.~/-]+)")
 SSH = re.compile(r"(?:ssh://)?[\w.-]+@(?P<host>[^/:]+)(?::\d+/|[:/])(?P<path>[\w.~/-]+)")
-PUBLIC_HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}", re.IGNORECASE)  # a name with a dot: no localhost, no bare number
-BADGES = re.compile(r"\A(# .*\n)(\n\[!\[.*\n)?")  # a heading, and the badges that may follow
+PUBLIC_HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}", re.IGNORECASE)  # a name with a dot; not localhost, not a number
+BADGES = re.compile(r"\A(# .*\n)(\n\[!\[.*\n)?")  # a heading, and perhaps a line of badges
 
 IF_NEEDED = """\
 import importlib.util
@@ -43,7 +43,7 @@ EXPLAIN = """{if_needed}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A public git repository: `host` and `path` make its web address, `branch` is the one a badge opens."""
+    """A public git repository, at https://`host`/`path`. Badges open its `branch`."""
 
     host: str
     path: str
@@ -51,14 +51,14 @@ class Address:
 
     @property
     def url(self) -> str:
-        """What a browser opens and what `git clone` takes."""
+        """The address for a browser and for `git clone`."""
         return f"https://{self.host}/{self.path}"
 
 
 def parse(remote: str, branch: str) -> Address | None:
-    """The public address behind a git remote; None for a folder, a file or a machine without a public name.
+    """The public address of a git remote; None for a folder, a file or a machine without a public name.
 
-    Whatever stands before the @ (a name, a password) is dropped.
+    A name or a password in front of the @ is left out.
     """
     match = HTTPS.fullmatch(remote) or SSH.fullmatch(remote)
     if not match or not PUBLIC_HOST.fullmatch(match["host"]):
@@ -67,20 +67,20 @@ def parse(remote: str, branch: str) -> Address | None:
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """What a git command prints there, or "" if it fails."""
+    """The output of a git command in `repository`, or "" if it fails."""
     asked = ["git", "-C", str(repository), *arguments]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def address_of(repository: Path) -> Address | None:
-    """The public address of the remote `origin`, and its main branch as far as this clone knows it."""
+    """The public address of the remote `origin`, with its main branch, or else the branch of this clone."""
     followed = git(repository, "symbolic-ref", "--short", "refs/remotes/origin/HEAD").removeprefix("origin/")
     branch = followed or git(repository, "branch", "--show-current") or "main"
     return parse(git(repository, "remote", "get-url", "origin"), branch)
 
 
 def badges(address: Address | None, notebook: str) -> str:
-    """The line of badges that open `notebook`, "" without an address. Colab reads GitHub alone, Binder any host."""
+    """The line of badges that open `notebook`, "" without an address. Colab opens notebooks only from GitHub."""
     if address is None:
         return ""
     branch, file = quote(address.branch, safe=""), quote(f"notebooks/{notebook}")
@@ -96,10 +96,10 @@ def badges(address: Address | None, notebook: str) -> str:
 
 
 def with_badges(text: str, line: str) -> str:
-    """Markdown that begins with a heading, and `line` after it in place of the badges that were there.
+    """The Markdown `text` with `line` after its first heading, in place of the old badges.
 
     Raises:
-        ValueError: it does not begin with a heading.
+        ValueError: the text does not begin with a heading.
     """
     if not BADGES.match(text):
         raise ValueError(f"begins with {text[:30]!r}, not with a heading")
@@ -107,12 +107,12 @@ def with_badges(text: str, line: str) -> str:
 
 
 def setup_source(address: Address | None) -> str:
-    """A notebook's first code cell: nothing happens where `course_lib` can be imported."""
+    """The first code cell of a notebook. It does nothing if `course_lib` can be imported."""
     return (FETCH if address else EXPLAIN).format(if_needed=IF_NEEDED, url=address and address.url)
 
 
 def write_notebook(notebook: NotebookNode, name: str, address: Address | None) -> None:
-    """Give a notebook its badges and its first code cell, in place. All other cells stay as they are."""
+    """Write the badges and the first code cell of a notebook, in place. All other cells stay as they are."""
     notebook.cells[0].source = with_badges(notebook.cells[0].source, badges(address, name))
     at = next(index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code")
     if SETUP not in notebook.cells[at].metadata.get("tags", []):
@@ -121,7 +121,7 @@ def write_notebook(notebook: NotebookNode, name: str, address: Address | None) -
 
 
 def write(repository: Path) -> Address | None:
-    """Write the address of this clone's `origin` into README and notebooks; what was written."""
+    """Write the address of this clone's `origin` into the README and the notebooks. Returns the address."""
     address = address_of(repository)
     readme = repository / "README.md"
     readme.write_text(with_badges(readme.read_text("utf-8"), badges(address, FIRST)), "utf-8", newline="\n")
@@ -133,7 +133,7 @@ def write(repository: Path) -> Address | None:
 
 
 if __name__ == "__main__":
-    written = write(REPOSITORY)
+    address = write(REPOSITORY)
     print(
-        written.url if written else "`origin` has no public address, so there are no badges: `git remote add origin …`"
+        address.url if address else "`origin` has no public address, so there are no badges: `git remote add origin …`"
     )

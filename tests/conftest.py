@@ -1,4 +1,4 @@
-"""What holds for every test: nothing is fetched, and a slow machine is no failure."""
+"""What all tests share: nothing is fetched, and a slow machine does not fail a test."""
 
 import os
 import shutil
@@ -11,20 +11,19 @@ import torch
 from hypothesis import settings
 from tiny import TINY, synthetic
 
-from course_lib import poems as poem_files
+from course_lib import paths
 from course_lib.__main__ import main
-from course_lib.batches import plain_text
 from course_lib.checkpoints import Checkpoint
+from course_lib.instructions import POEM
 from course_lib.model import ModelConfig, PoetryModel
-from course_lib.poems import Poem
-from course_lib.recipes import recipe as recipes
-from course_lib.roles import WRITE_A_POEM
+from course_lib.poems import Poem, poem_file, save_poems
+from course_lib.roles import pretraining_text
 from course_lib.tokenizer import CharacterTokenizer
 
-# Read when transformers is imported, so before any test is.
+# Read when transformers is imported, so it is set before any test is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# A shell that runs the tests in the background has them ignore Ctrl-C; some tests press it.
+# A shell that runs the tests in the background makes them ignore Ctrl-C; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("course", deadline=None)
@@ -52,15 +51,15 @@ def poems() -> list[Poem]:
 
 @pytest.fixture
 def tokenizer(poems: list[Poem]) -> CharacterTokenizer:
-    """A tokenizer that knows those poems, the instruction, and the roles."""
-    made = CharacterTokenizer.train([*(plain_text(p) for p in poems), WRITE_A_POEM], min_count=1)
+    """A tokenizer that knows those poems, the instruction `POEM`, and the roles."""
+    made = CharacterTokenizer.train([*(pretraining_text(p) for p in poems), POEM.wording], min_count=1)
     made.add_role_tokens()
     return made
 
 
 @pytest.fixture
 def checkpoint(tokenizer: CharacterTokenizer) -> Checkpoint:
-    """An untrained model of two layers and 64 tokens of context, with that tokenizer."""
+    """An untrained model of two layers and 64 tokens of context, with that tokenizer and `POEM`."""
     torch.manual_seed(0)
     config = ModelConfig(
         vocab_size=len(tokenizer),
@@ -70,7 +69,7 @@ def checkpoint(tokenizer: CharacterTokenizer) -> Checkpoint:
         num_attention_heads=2,
         max_position_embeddings=64,
     )
-    return Checkpoint(PoetryModel(config).eval(), tokenizer)
+    return Checkpoint(PoetryModel(config).eval(), tokenizer, (POEM,))
 
 
 @pytest.fixture(scope="session")
@@ -85,19 +84,21 @@ def shipped_tokenizer(repository: Path) -> CharacterTokenizer:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder to work in, with small poem files of its own, and one thread for the same sums anywhere."""
+def home(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder to work in, with small poem files of its own. One thread gives the same sums on any machine."""
     home = tmp_path_factory.mktemp("home")
-    shutil.copytree(poem_files.ASSETS / "rhymes", home / "assets/rhymes")
+    for name in ("rhymes", "cards"):
+        shutil.copytree(repository / "assets" / name, home / "assets" / name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(poem_files, "ASSETS", home / "assets")
-        patch.setenv("COURSE_LIB_ASSETS", str(home / "assets"))
+        patch.setenv("COURSE_LIB_ASSETS", str(home / "assets"))  # for processes that a test starts
         patch.setenv("COURSE_LIB_CACHE", str(home / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr(recipes, "BASE", home / "assets/checkpoints/base")
-        patch.setattr(recipes, "FINETUNED", home / "assets/checkpoints/finetuned")
-        for first, (split, count) in enumerate({"train": 60, "validation": 12, "test": 205}.items()):
-            poem_files.save_poems(synthetic(count, first), poem_files.poem_file(split))  # type: ignore[arg-type]
+        patch.setattr(paths, "ASSETS", home / "assets")
+        patch.setattr(paths, "BASE", home / "assets/checkpoints/base")
+        patch.setattr(paths, "FINETUNED", home / "assets/checkpoints/finetuned")
+        save_poems(synthetic(60, 0), poem_file("train"))
+        save_poems(synthetic(12, 1), poem_file("validation"))
+        save_poems(synthetic(205, 2), poem_file("test"))
         patch.chdir(home)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -108,5 +109,5 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def base(home: Path) -> Path:
     """A base checkpoint, pretrained without interruption; its run is in runs/whole."""
-    assert main(["pretrain", *TINY, "--run-folder", "runs/whole", "--out", str(recipes.BASE)]) == 0
-    return recipes.BASE
+    assert main(["pretrain", *TINY, "--run-folder", "runs/whole", "--out", str(paths.BASE)]) == 0
+    return paths.BASE

@@ -1,24 +1,26 @@
-"""Poems with their marks: each sign beside the right character, each fault framed and told, shared runs highlighted."""
+"""Poems with tone signs: each sign beside its character, each fault framed and listed, shared spans highlighted."""
 
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.evaluation.novelty import Library, Nearest
+from course_lib.evaluation.novelty import Nearest, PoemIndex
 from course_lib.poems import Poem
 from course_lib.prosody import REPEATED, RULES, scan
+from course_lib.show import Html
 from course_lib.show.annotate import (
     LEGEND,
     RHYME_WORD,
     SIGNS,
-    marked_rows,
-    marks,
-    nearest_told,
+    nearest_note,
     scanned,
     side_by_side,
+    signed_rows,
     sound,
+    tone_signs,
 )
 
 STORK_TOWER = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"  # 王之渙, regular
@@ -32,26 +34,30 @@ def page(html: str) -> ElementTree.Element:
 
 
 def signs(text: str) -> str:
-    found = marks(text)
+    found = tone_signs(text, scan(text))
     return "".join(found[i].sign if i in found else c for i, c in enumerate(text))
 
 
-def test_each_character_of_verse_has_its_sign_and_punctuation_has_none():
+def test_each_character_of_verse_has_its_sign_and_punctuation_has_none() -> None:
     assert signs(STORK_TOWER) == "●●○○●，○○●●△。\n●○○●●，◐●●○△。"
 
 
-def test_a_rhyme_word_is_marked_only_where_it_rhymes():
+def test_a_rhyme_word_is_marked_only_where_it_rhymes() -> None:
     assert signs("白日依山盡，黃河入海流。\n欲窮千里目，更上一層山。").count(RHYME_WORD) == 1
     assert signs(STORK_TOWER).count(RHYME_WORD) == 2
 
 
-def test_every_fault_stands_at_its_place():
-    broken = {TWICE[place]: mark.broken for place, mark in marks(TWICE).items() if mark.broken}
+def test_a_line_that_comes_twice_has_its_signs_twice() -> None:
+    assert signs("白日依山盡，白日依山盡，\n黃河入海流，入海流。") == "●●○○●，●●○○●，\n○○●●○，●●△。"
+
+
+def test_every_fault_is_at_its_character() -> None:
+    broken = {TWICE[place]: sign.broken for place, sign in tone_signs(TWICE, scan(TWICE)).items() if sign.broken}
     assert broken == {"流": (REPEATED,)}
-    assert [i for i, mark in marks(TWICE).items() if mark.broken] == [len(TWICE) - 2]
+    assert [i for i, sign in tone_signs(TWICE, scan(TWICE)).items() if sign.broken] == [len(TWICE) - 2]
 
 
-def test_a_scanned_poem_shows_signs_beneath_characters_and_tells_faults():
+def test_a_scanned_poem_shows_signs_below_its_characters_and_lists_its_faults() -> None:
     drawn = page(scanned("登鸛雀樓", TWICE, "王之渙"))
     pairs = ["".join(ruby.itertext()) for ruby in drawn.iter("ruby")]
     assert pairs[:5] == ["白●", "日●", "依○", "山○", "盡●"]
@@ -64,19 +70,19 @@ def test_a_scanned_poem_shows_signs_beneath_characters_and_tells_faults():
     assert "王之渙" in said
 
 
-def test_a_poem_without_a_fault_has_no_frame():
+def test_a_poem_without_a_fault_has_no_frame() -> None:
     drawn = scanned("登鸛雀樓", STORK_TOWER)
     assert "outline" not in drawn
-    assert "Rhymes in the group of 尤; no faults of tone." in "".join(page(drawn).itertext())
+    assert "Rhymes in the group of 尤; no tone faults." in "".join(page(drawn).itertext())
 
 
-def test_how_a_poem_sounds_is_a_sentence():
-    assert sound(scan(TWICE)) == "Does not rhyme throughout; no faults of tone."
-    assert sound(scan("")) == "Does not rhyme throughout; no faults of tone."
-    assert sound(scan("白日依山盡，黃河入海流。\n欲窮千山目，更上一層樓。")).endswith("; 1 fault of tone.")
+def test_the_sound_of_a_poem_is_a_sentence() -> None:
+    assert sound(scan(TWICE)) == "Does not rhyme throughout; no tone faults."
+    assert sound(scan("")) == "Does not rhyme throughout; no tone faults."
+    assert sound(scan("白日依山盡，黃河入海流。\n欲窮千山目，更上一層樓。")).endswith("; 1 tone fault.")
 
 
-LIBRARY = Library(
+INDEX = PoemIndex(
     [Poem("登鸛雀樓", "王之渙", tuple(STORK_TOWER.split("\n"))), Poem("無名", "", ("江月何人見，江花幾度開。",))]
 )
 
@@ -85,37 +91,36 @@ def highlighted(html: str) -> list[str]:
     return ["".join(mark.itertext()) for mark in page(html).iter("mark")]
 
 
-def test_what_two_poems_share_is_highlighted_in_both():
+def test_what_two_poems_share_is_highlighted_in_both() -> None:
     text = "春日依山盡，黃河入夜來。"
-    drawn = side_by_side("春", text, LIBRARY.nearest(text))
+    drawn = side_by_side("春", text, INDEX.nearest(text))
     assert "".join(highlighted(drawn)) == "日依山盡黃河入" * 2
     assert (
-        "Nearest Tang training poem: 《登鸛雀樓》 by 王之渙, which shares 7 characters in a row, 日依山盡黃河入."
-        in drawn
+        "Nearest Tang training poem: 《登鸛雀樓》 by 王之渙. It shares 7 characters in a row: 日依山盡黃河入." in drawn
     )
 
 
-def test_of_a_poem_that_shares_nothing_this_is_said():
-    nearest = LIBRARY.nearest("山中相送罷，日暮掩柴扉。")
+def test_a_poem_that_shares_nothing_gets_a_sentence_that_says_so() -> None:
+    nearest = INDEX.nearest("山中相送罷，日暮掩柴扉。")
     assert nearest == Nearest(None, ())
     assert highlighted(side_by_side("山中", "山中相送罷，日暮掩柴扉。", nearest)) == []
-    assert nearest_told(nearest) == "No Tang training poem shares 3 characters in a row with it."
+    assert nearest_note(nearest) == "No Tang training poem shares 3 characters in a row with it."
 
 
-def test_a_poem_without_a_poet_is_by_an_unknown_one():
-    assert "《無名》 by an unknown poet" in nearest_told(LIBRARY.nearest("江月何人見"))
+def test_a_poem_without_a_poet_is_by_an_unknown_one() -> None:
+    assert "《無名》 by an unknown poet" in nearest_note(INDEX.nearest("江月何人見"))
 
 
-@pytest.mark.parametrize("draw", [scanned, lambda title, text: side_by_side(title, text, LIBRARY.nearest(text))])
+@pytest.mark.parametrize("draw", [scanned, lambda title, text: side_by_side(title, text, INDEX.nearest(text))])
 @given(text=st.text(st.sampled_from("白日依山，。\n <>&\"'a"), max_size=40))
-def test_any_text_is_drawn_whole_and_escaped(draw, text):
+def test_any_text_is_drawn_whole_and_escaped(draw: Callable[[str, str], Html], text: str) -> None:
     drawn = page(draw(NASTY, text))
     assert NASTY in "".join(drawn.itertext())
     assert not list(drawn.iter("script"))
 
 
 @given(text=st.text(st.sampled_from("白日依山，。！\n 　<a"), max_size=40))
-def test_rows_hold_every_character_once(text):
-    found = ["".join(next(page(character).itertext()) for character in row) for row in marked_rows(text)]
+def test_rows_hold_every_character_once(text: str) -> None:
+    found = ["".join(next(page(character).itertext()) for character in row) for row in signed_rows(text, scan(text))]
     assert "\n".join(found) == text
-    assert {mark.sign for mark in marks(text).values()} <= {RHYME_WORD, *SIGNS.values()}
+    assert {sign.sign for sign in tone_signs(text, scan(text)).values()} <= {RHYME_WORD, *SIGNS.values()}

@@ -1,4 +1,4 @@
-"""`make badges`: the repository's own address, from git, wherever it is needed; and nothing where there is none."""
+"""`make badges` writes the public address of the repository into README and notebooks, or removes it."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ TITLE = "# A course\n\nText.\n"
         "ssh://git@github.com:22/poet/course",
     ],
 )
-def test_every_way_to_name_a_public_repository(remote: str) -> None:
+def test_every_form_of_a_public_address_is_understood(remote: str) -> None:
     address = parse(remote, "main")
     assert address == GITHUB
     assert address.url == "https://github.com/poet/course"
@@ -46,11 +46,11 @@ def test_every_way_to_name_a_public_repository(remote: str) -> None:
         'https://github.com/poet/"quoted".git',
     ],
 )
-def test_what_only_some_can_reach_is_no_address(remote: str) -> None:
+def test_a_remote_that_not_everybody_can_reach_is_no_address(remote: str) -> None:
     assert parse(remote, "main") is None
 
 
-def test_badges_lead_to_the_notebook() -> None:
+def test_badges_open_the_notebook() -> None:
     line = badges(GITHUB, "05_generate.ipynb")
     assert re.findall(r"\]\(([^)\s]+)\)(?= |$)", line) == [
         "https://mybinder.org/v2/gh/poet/course/main?urlpath=lab/tree/notebooks/05_generate.ipynb",
@@ -58,7 +58,7 @@ def test_badges_lead_to_the_notebook() -> None:
     ]
 
 
-def test_other_hosts_have_binder_alone() -> None:
+def test_other_hosts_have_only_binder() -> None:
     line = badges(Address("git.example.org", "poet/course", "try/this"), "05_generate.ipynb")
     assert "colab" not in line
     assert "/v2/git/https%3A%2F%2Fgit.example.org%2Fpoet%2Fcourse/try%2Fthis?urlpath=" in line
@@ -122,7 +122,7 @@ def test_the_main_branch_of_origin_wins_over_the_one_that_is_worked_on(fork: Pat
 
 
 def run_cell(source: str, folder: Path, *, standing_alone: bool) -> subprocess.CompletedProcess[str]:
-    """Run a cell in IPython, where %pip only prints what it was told. Standing alone, there is no course_lib."""
+    """Run a cell in IPython, where %pip only prints its arguments. `standing_alone`: there is no course_lib."""
     program = (
         "import sys; from IPython.core.interactiveshell import InteractiveShell\n"
         "import importlib.util as u; real = u.find_spec\n"
@@ -135,7 +135,8 @@ def run_cell(source: str, folder: Path, *, standing_alone: bool) -> subprocess.C
     return subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_first_cell_fetches_the_course_where_it_is_missing_and_only_there(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_first_cell_installs_the_course_only_where_it_is_missing(tmp_path: Path) -> None:
     source = setup_source(GITHUB)
     alone = run_cell(source, tmp_path, standing_alone=True)
     assert (alone.returncode, alone.stdout) == (0, "pip install --quiet git+https://github.com/poet/course\n")
@@ -143,6 +144,7 @@ def test_the_first_cell_fetches_the_course_where_it_is_missing_and_only_there(tm
     assert (there.returncode, there.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_without_an_address_the_first_cell_says_what_to_do(tmp_path: Path) -> None:
     source = setup_source(None)
     alone = run_cell(source, tmp_path, standing_alone=True)

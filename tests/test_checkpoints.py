@@ -1,162 +1,379 @@
-"""What is saved is what is loaded, and what cannot be loaded says why."""
+"""What is saved is what is loaded, `transformers` reads and writes it too, and what cannot be loaded says why."""
+
+from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, LlamaForCausalLM
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from course_lib.checkpoints import (
     Checkpoint,
     CheckpointError,
     grow_embedding,
     load_checkpoint,
-    load_training_state,
     read_card,
     save_checkpoint,
+    sha256,
 )
+from course_lib.instructions import OLD_STYLE, POEM, Instruction
+from course_lib.model import ModelConfig, PoetryModel
+from course_lib.poems import Poem
 from course_lib.roles import message_segments
 from course_lib.tokenizer import CharacterTokenizer
 
+Damage = Callable[[Path], object]
+
 
 @pytest.fixture
-def folder(checkpoint, tmp_path):
+def folder(checkpoint: Checkpoint, tmp_path: Path) -> Path:
     save_checkpoint(checkpoint, tmp_path / "saved", {"kind": "test", "tokens_seen": 12}, "# A story\n")
     return tmp_path / "saved"
 
 
-def test_a_checkpoint_comes_back_as_it_was_but_for_the_sixteenth_bit(checkpoint, folder):
-    loaded = load_checkpoint(folder)
-    assert loaded.model.config == checkpoint.model.config
-    assert loaded.tokenizer.controls == checkpoint.tokenizer.controls
-    for name, tensor in checkpoint.model.state_dict().items():
-        torch.testing.assert_close(loaded.model.state_dict()[name], tensor, atol=1e-6, rtol=1e-3)
-
-
-def test_saving_twice_gives_the_same_bytes(folder, tmp_path):
-    save_checkpoint(load_checkpoint(folder), tmp_path / "again", {}, "")
-    for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_the_card_gives_back_its_facts(folder):
-    card = read_card(folder)
-    assert (card["kind"], card["tokens_seen"]) == ("test", 12)
-    assert card["sha256"] in (folder / "SHA256SUMS").read_text()
-    assert (folder / "MODEL_CARD.md").read_text().endswith("# A story\n")
-
-
-def test_transformers_encodes_a_conversation_the_same_way(checkpoint, folder):
-    messages = [{"role": "user", "content": "江月"}, {"role": "assistant", "content": "江花開。"}]
-    theirs = AutoTokenizer.from_pretrained(folder).apply_chat_template(messages)["input_ids"]
-    assert theirs == checkpoint.tokenizer.encode_segments(message_segments(messages))
-
-
-def test_transformers_knows_the_end_and_the_padding(checkpoint, folder):
-    config = LlamaForCausalLM.from_pretrained(folder).config
-    assert config.eos_token_id == checkpoint.tokenizer.eos_id
-    assert config.pad_token_id == checkpoint.tokenizer.pad_id
-
-
-# --- folders that are not in order ----------------------------------------------------------------
-
-
-def without_sums(folder):
-    (folder / "SHA256SUMS").unlink()
-
-
-def change_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None}))
-    without_sums(folder)
-
-
-def change_weights(folder, change):
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors")
-    without_sums(folder)
-
-
-def flip_a_byte(folder):
-    data = bytearray((folder / "model.safetensors").read_bytes())
-    data[-100] ^= 1
-    (folder / "model.safetensors").write_bytes(data)
-
-
-def cut_short(folder):
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1000])
-    without_sums(folder)
-
-
-NORM = "model.norm.weight"
-DAMAGES = {
-    "a flipped byte": (flip_a_byte, r"model.safetensors: damaged or changed; its SHA-256 is .*SHA256SUMS says"),
-    "cut short": (cut_short, "model.safetensors: damaged or cut short"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not there; a checkpoint has"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: not there"),
-    "listed but gone": (lambda f: (f / "tokenizer_config.json").unlink(), "tokenizer_config.json: not there, but"),
-    "no JSON": (lambda f: (without_sums(f), (f / "config.json").write_text("{")), "config.json: not a model's"),
-    "another family": (lambda f: change_config(f, model_type="gpt2"), "model_type is 'gpt2', .* needs 'llama'"),
-    "no shape": (lambda f: change_config(f, hidden_size=None), "config.json: no 'hidden_size' in it"),
-    "fewer key heads": (lambda f: change_config(f, num_key_value_heads=1), "num_key_value_heads is 1"),
-    "untied": (lambda f: change_config(f, tie_word_embeddings=False), "tie_word_embeddings is False"),
-    "odd heads": (lambda f: change_config(f, num_attention_heads=3), "does not split into 3 heads"),
-    "another vocabulary": (lambda f: change_config(f, vocab_size=99), "tokens, but config.json says vocab_size 99"),
-    "another width": (lambda f: change_config(f, intermediate_size=32), r"\(64, 32\), config.json asks for \(32, 32\)"),
-    "a tensor less": (lambda f: change_weights(f, lambda t: t.pop(NORM)), f"tensor '{NORM}' is missing"),
-    "a tensor more": (
-        lambda f: change_weights(f, lambda t: t.update(extra=torch.ones(1))),
-        "tensor 'extra' is not part of this model",
-    ),
-    "a foreign tokenizer": (
-        lambda f: (without_sums(f), (f / "tokenizer.json").write_text('{"version": "1.0"}')),
-        "tokenizer.json: not a tokenizer of this course",
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_folder_says_which_file_and_what_was_expected(folder, damage):
-    break_it, sentence = DAMAGES[damage]
-    break_it(folder)
-    with pytest.raises(CheckpointError, match=sentence):
-        load_checkpoint(folder)
-
-
-def test_no_folder_and_no_card_say_so(folder, tmp_path):
-    with pytest.raises(CheckpointError, match="no such folder"):
-        load_checkpoint(tmp_path / "nowhere")
-    (folder / "MODEL_CARD.md").write_text("no header")
-    with pytest.raises(CheckpointError, match="no header"):
-        read_card(folder)
-    shutil.rmtree(folder)
-    with pytest.raises(CheckpointError, match="not there"):
-        read_card(folder)
-
-
-def test_a_damaged_training_state_says_so(tmp_path):
-    (tmp_path / "state.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(CheckpointError, match="not a training state, or damaged"):
-        load_training_state(tmp_path / "state.safetensors")
-
-
-# --- role tokens ----------------------------------------------------------------------------------
-
-
 @pytest.fixture
-def base(poems):
-    from course_lib.model import ModelConfig, PoetryModel
-
+def base(poems: list[Poem]) -> Checkpoint:
+    """A model that does not know the roles."""
     torch.manual_seed(1)
     tokenizer = CharacterTokenizer.train((p.text for p in poems), min_count=1)
     config = ModelConfig(len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     return Checkpoint(PoetryModel(config), tokenizer)
 
 
-def test_new_rows_are_the_mean_of_the_old_ones(base):
+# --- there and back -------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_comes_back_as_it_was_but_for_the_sixteenth_bit(checkpoint: Checkpoint, folder: Path) -> None:
+    loaded = load_checkpoint(folder)
+    assert loaded.model.config == checkpoint.model.config
+    assert loaded.tokenizer.special_tokens == checkpoint.tokenizer.special_tokens
+    assert loaded.instructions == (POEM,)
+    for name, tensor in checkpoint.model.state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[name], tensor, atol=1e-6, rtol=1e-3)
+
+
+def test_saving_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    save_checkpoint(load_checkpoint(folder), tmp_path / "again", {}, "")
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "instructions.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_card_gives_back_its_facts(folder: Path) -> None:
+    card = read_card(folder)
+    assert (card["kind"], card["tokens_seen"]) == ("test", 12)
+    assert card["sha256"] in (folder / "SHA256SUMS").read_text()
+    assert (folder / "MODEL_CARD.md").read_text().endswith("# A story\n")
+
+
+def test_nothing_else_is_left_in_the_folder(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "MODEL_CARD.md",
+        "SHA256SUMS",
+        "config.json",
+        "instructions.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_an_error_while_saving_leaves_the_old_folder_as_it_was(checkpoint: Checkpoint, folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with torch.no_grad():
+        checkpoint.model.model.norm.weight.add_(1)
+    with pytest.raises(Exception, match="cannot represent"):
+        save_checkpoint(checkpoint, folder, {"what YAML cannot write": object()}, "")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_shipped_model_knows_its_two_instructions(repository: Path) -> None:
+    shipped = load_checkpoint(repository / "assets/checkpoints/finetuned")
+    assert shipped.instructions == (POEM, OLD_STYLE)
+    assert read_card(repository / "assets/checkpoints/finetuned")["instructions"] == json.loads(
+        (repository / "assets/checkpoints/finetuned/instructions.json").read_text(encoding="utf-8")
+    )
+    assert load_checkpoint(repository / "assets/checkpoints/base").instructions == ()
+
+
+# --- instructions ---------------------------------------------------------------------------------
+
+
+def test_what_was_taught_lies_in_the_folder(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    riddle = Instruction("riddle", "謎", ("請寫一個謎語", "謎語"))
+    taught = Checkpoint(checkpoint.model, checkpoint.tokenizer, (POEM, OLD_STYLE, riddle))
+    save_checkpoint(taught, tmp_path / "taught", {}, "")
+    assert load_checkpoint(tmp_path / "taught").instructions == taught.instructions  # with what fits each
+    assert "instructions.json" in (tmp_path / "taught/SHA256SUMS").read_text()
+
+
+def test_an_instruction_is_found_by_its_name_or_its_label(checkpoint: Checkpoint, base: Checkpoint) -> None:
+    taught = checkpoint.with_roles([POEM, OLD_STYLE])
+    assert taught.instruction() == taught.instruction("poem") == taught.instruction("詩") == POEM
+    assert taught.instruction("old-style") == taught.instruction("古體詩") == OLD_STYLE
+    with pytest.raises(ValueError, match=r"'limerick'.*poem.*old-style"):
+        taught.instruction("limerick")
+    with pytest.raises(ValueError, match="'old-style'"):
+        checkpoint.instruction("old-style")  # it exists, but this model was not taught it
+    with pytest.raises(ValueError, match="taught no instruction"):
+        base.instruction("poem")
+
+
+def test_a_folder_without_instructions_was_taught_poem_if_it_has_the_roles(base: Checkpoint, folder: Path) -> None:
+    without_sums(folder)
+    (folder / "instructions.json").unlink()
+    assert load_checkpoint(folder).instructions == (POEM,)
+    save_checkpoint(base, folder, {}, "")
+    assert load_checkpoint(folder).instructions == ()
+
+
+def test_roles_that_were_never_used_ask_for_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(checkpoint.with_roles([]), tmp_path / "untaught", {}, "")
+    assert load_checkpoint(tmp_path / "untaught").instructions == ()
+
+
+def test_a_base_model_saved_over_another_has_no_instructions(base: Checkpoint, folder: Path) -> None:
+    save_checkpoint(base, folder, {}, "")
+    assert not (folder / "instructions.json").exists()
+    assert load_checkpoint(folder).instructions == ()
+
+
+# --- to transformers and back ---------------------------------------------------------------------
+
+
+def test_transformers_encodes_a_conversation_the_same_way(checkpoint: Checkpoint, folder: Path) -> None:
+    messages: list[Any] = [{"role": "user", "content": "江月"}, {"role": "assistant", "content": "江花開。"}]
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.apply_chat_template(messages)["input_ids"] == checkpoint.tokenizer.encode_segments(
+        message_segments(messages)
+    )
+
+
+def test_transformers_knows_the_end_and_the_padding(checkpoint: Checkpoint, folder: Path) -> None:
+    config = LlamaForCausalLM.from_pretrained(folder).config
+    assert config.eos_token_id == checkpoint.tokenizer.eos_id
+    assert config.pad_token_id == checkpoint.tokenizer.pad_id
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_folder_that_transformers_saved_is_opened(folder: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    """transformers 5 nests rope_theta in rope_parameters, and writes dtype in place of torch_dtype."""
+    theirs: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    theirs.save_pretrained(tmp_path / "theirs")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "theirs")
+    ours, back = load_checkpoint(folder), load_checkpoint(tmp_path / "theirs")
+    assert back.model.config == ours.model.config
+    assert back.tokenizer.special_tokens == ours.tokenizer.special_tokens
+    assert back.tokenizer.encode("山雨<RES>") == ours.tokenizer.encode("山雨<RES>")
+    assert back.instructions == (POEM,)
+    ids = torch.randint(len(ours.tokenizer), (2, 30), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        if dtype == torch.bfloat16:  # which rounds: to what transformers computes with those weights
+            torch.testing.assert_close(back.model(ids), theirs.float()(ids).logits, atol=1e-5, rtol=1e-5)
+        else:
+            assert torch.equal(back.model(ids), ours.model(ids))
+
+
+def test_a_tied_output_matrix_may_be_in_the_file(folder: Path) -> None:
+    """Some tools write the embedding a second time, as lm_head.weight."""
+    ours = load_checkpoint(folder)
+    change_weights(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+    back = load_checkpoint(folder)
+    for name, tensor in ours.model.state_dict().items():
+        assert torch.equal(back.model.state_dict()[name], tensor)
+
+
+# --- folders that cannot be used ------------------------------------------------------------------
+
+
+def without_sums(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink(missing_ok=True)
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Change keys of config.json; None removes a key."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None}))
+    without_sums(folder)
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    without_sums(folder)
+
+
+def overwrite(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    without_sums(folder)
+
+
+def flip_a_byte(folder: Path) -> None:
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-100] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1000])
+    without_sums(folder)
+
+
+def without_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    without_sums(folder)
+
+
+NORM = "model.norm.weight"
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "a flipped byte": (flip_a_byte, r"model.safetensors: damaged or changed; its SHA-256 is .*SHA256SUMS says"),
+    "cut short": (cut_short, "model.safetensors: not the weights that config.json describes .*incomplete"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not there, but listed"),
+    "no tokenizer": (without_tokenizer, "tokenizer.json: not there; expected a tokenizer"),
+    "listed but gone": (lambda f: (f / "instructions.json").unlink(), "instructions.json: not there, but listed"),
+    "no JSON": (lambda f: overwrite(f, "config.json", "{"), "config.json: not the configuration of a model"),
+    "another vocabulary": (lambda f: change_config(f, vocab_size=99), "tokens, but config.json says vocab_size 99"),
+    "another width": (
+        lambda f: change_config(f, intermediate_size=32),
+        r"size mismatch for .*gate_proj.weight.*\[64, 32\].*\[32, 32\]",
+    ),
+    "a tensor less": (lambda f: change_weights(f, lambda t: t.pop(NORM)), f"Missing key.*{NORM}"),
+    "a tensor more": (
+        lambda f: change_weights(f, lambda t: t.update(extra=torch.ones(1))),
+        "Unexpected key.*extra",
+    ),
+    "whole numbers": (
+        lambda f: change_weights(f, lambda t: t.update({NORM: t[NORM].to(torch.int8)})),
+        f"{NORM} holds integers",
+    ),
+    "another output matrix": (
+        lambda f: change_weights(f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] + 1})),
+        "lm_head.weight is not the embedding",
+    ),
+    "a foreign tokenizer": (
+        lambda f: overwrite(f, "tokenizer.json", '{"version": "1.0"}'),
+        "tokenizer.json: not a tokenizer of this course",
+    ),
+    "foreign instructions": (
+        lambda f: overwrite(f, "instructions.json", '[{"name": "poem"}]'),
+        "instructions.json: not a list of instructions",
+    ),
+    "instructions cut short": (
+        lambda f: overwrite(f, "instructions.json", '[{"name'),
+        "instructions.json: not a list of instructions",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_says_which_file_and_what_was_expected(folder: Path, damage: str) -> None:
+    break_it, sentence = DAMAGES[damage]
+    break_it(folder)
+    with pytest.raises(CheckpointError, match=f"(?s){sentence}"):
+        load_checkpoint(folder)
+
+
+UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
+    "another family": ({"model_type": "gpt2"}, "model_type is 'gpt2', must be 'llama'"),
+    "a bare decoder": ({"architectures": ["LlamaModel"]}, r"architectures is \['LlamaModel'\]"),
+    "fewer key heads": ({"num_key_value_heads": 1}, "num_key_value_heads is 1, must be 2"),
+    "wider heads": ({"head_dim": 32}, "head_dim is 32, must be 16"),
+    "untied": ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+    "another activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+    "biases": ({"attention_bias": True}, "attention_bias is True, must be False"),
+    "biases in the MLP": ({"mlp_bias": True}, "mlp_bias is True"),
+    "stretched positions": ({"rope_scaling": {"type": "linear", "factor": 2.0}}, r"rope_scaling is \{'type': 'linear'"),
+    "stretched positions, nested": (
+        {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}},
+        "rope_type is 'llama3', must be 'default'",
+    ),
+    "half of the channels turned": (
+        {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        "partial_rotary_factor is 0.5, which is not supported",
+    ),
+    "a sliding window": ({"sliding_window": 16}, "sliding_window is 16, which is not supported"),
+    "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}"),
+    "a key of the future": ({"attention_softcap": 30.0}, "attention_softcap is 30.0"),
+    "no shape": ({"hidden_size": None}, "hidden_size is None, must be a number above 0"),
+    "odd heads": ({"num_attention_heads": 3}, "does not split into 3 heads"),
+    "no heads": ({"num_attention_heads": 0}, "num_attention_heads is 0, must be a number above 0"),
+    "a number as text": ({"rope_theta": "10000"}, "rope_theta is '10000', must be a number above 0"),
+    "a whole number as text": ({"hidden_size": "32"}, "hidden_size is '32', must be a number above 0"),
+    "half a layer": ({"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5, must be a number"),
+    "true as a number": ({"num_hidden_layers": True}, "num_hidden_layers is True"),
+    "no number": ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, must be a number above 0"),
+    "a list in place of a table": ({"rope_parameters": [1]}, "config.json: not the configuration of a model"),
+}
+
+
+@pytest.mark.parametrize("change", UNSUPPORTED)
+def test_what_would_change_the_model_is_refused_by_name(folder: Path, change: str) -> None:
+    changes, sentence = UNSUPPORTED[change]
+    change_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=f"(?s){sentence}"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"'])
+def test_a_configuration_that_is_no_table_is_refused(folder: Path, content: str) -> None:
+    overwrite(folder, "config.json", content)
+    with pytest.raises(CheckpointError, match=r"config.json: "):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention_dropout": 0.1, "initializer_range": 0.01, "use_cache": False},  # of no effect on what is computed
+        {"torch_dtype": "bfloat16", "bos_token_id": 7, "transformers_version": "4.50.0", "pretraining_tp": 1},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000}},
+        {"head_dim": 16, "some_switch": False},
+    ],
+)
+def test_what_does_not_change_the_model_is_no_obstacle(folder: Path, changes: dict[str, Any]) -> None:
+    ours = load_checkpoint(folder).model
+    change_config(folder, **changes)
+    back = load_checkpoint(folder).model
+    assert back.config == ours.config
+    assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+
+
+def test_an_empty_key_is_one_that_is_not_set(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text()) | {"sliding_window": None, "rope_scaling": None}
+    overwrite(folder, "config.json", json.dumps(config))
+    assert load_checkpoint(folder).model.config.rope_theta == 10_000
+
+
+def test_no_folder_and_no_card_say_so(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_checkpoint(tmp_path / "nowhere")
+    (folder / "MODEL_CARD.md").write_text("no header")
+    with pytest.raises(CheckpointError, match="not a model card with a header"):
+        read_card(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(CheckpointError, match="not there"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("name", ["base", "finetuned"])
+def test_the_shipped_sums_are_those_of_the_files(repository: Path, name: str) -> None:
+    folder = repository / "assets/checkpoints" / name
+    listed = dict(line.split("  ")[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert listed.keys() == {p.name for p in folder.iterdir()} - {"SHA256SUMS", "MODEL_CARD.md"}
+    assert all(sha256(folder / file) == digest for file, digest in listed.items())
+
+
+# --- role tokens ----------------------------------------------------------------------------------
+
+
+def test_new_rows_are_the_mean_of_the_old_ones(base: Checkpoint) -> None:
     old = base.model.model.embed_tokens.weight.detach()
     grown = grow_embedding(base.model, len(old) + 3)
     new = grown.model.embed_tokens.weight.detach()
@@ -167,13 +384,21 @@ def test_new_rows_are_the_mean_of_the_old_ones(base):
         grow_embedding(base.model, len(old) - 1)
 
 
-def test_adding_roles_leaves_the_base_as_it_was(base):
+def test_adding_roles_leaves_the_base_as_it_was(base: Checkpoint) -> None:
     before = base.model.model.embed_tokens.weight.detach().clone()
     grown = base.with_roles()
     with torch.no_grad():
         grown.model.model.embed_tokens.weight += 1
     assert torch.equal(base.model.model.embed_tokens.weight, before)
     assert not base.tokenizer.has_roles
+    assert base.instructions == ()
     assert grown.tokenizer.has_roles
+    assert grown.instructions == (POEM,)
     assert len(grown.tokenizer) == len(base.tokenizer) + 3 == grown.model.config.vocab_size
-    assert grown.with_roles() is grown
+
+
+def test_a_model_with_roles_is_not_copied_to_be_taught_more(checkpoint: Checkpoint) -> None:
+    more = checkpoint.with_roles([POEM, OLD_STYLE])
+    assert more.model is checkpoint.model
+    assert more.instructions == (POEM, OLD_STYLE)
+    assert checkpoint.instructions == (POEM,)

@@ -1,23 +1,30 @@
 """The loss in pieces is the loss: the same sums, the same gradients, and never all logits at once."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib import losses
 from course_lib.batches import IGNORE, Batch, InstructionBatches
+from course_lib.checkpoints import Checkpoint
 from course_lib.engine import chunked_loss
+from course_lib.losses import LossFunction, LossSums
 from course_lib.model import PoetryModel
+from course_lib.poems import Poem
 
-
-@pytest.fixture(params=[1, 7, 64, 10_000], ids=lambda places: f"{places} places")
-def places(request, monkeypatch):
-    """Pieces of one place, pieces in which learned and unlearned places meet, and one piece for all."""
-    monkeypatch.setattr(chunked_loss, "PLACES", request.param)
+# Pieces of one position, pieces in which learned and other positions meet, and one piece for all.
+each_size = pytest.mark.parametrize("piece", [1, 7, 64, 10_000])
 
 
 @pytest.fixture
-def model(checkpoint) -> PoetryModel:
-    """A model of its own, sure enough of itself that its losses differ from place to place."""
+def model(checkpoint: Checkpoint) -> PoetryModel:
+    """A model with large weights, so that its losses differ from position to position."""
     torch.manual_seed(1)
     model = PoetryModel(checkpoint.model.config)
     with torch.no_grad():
@@ -26,83 +33,124 @@ def model(checkpoint) -> PoetryModel:
 
 
 @pytest.fixture
-def batch(checkpoint, poems) -> Batch:
+def batch(checkpoint: Checkpoint, poems: list[Poem]) -> Batch:
     """Packed poems, and a row of padding."""
     (batch,) = InstructionBatches.from_poems(poems, checkpoint.tokenizer, context=64, batch_size=4).epoch(0)
-    assert (batch.input_ids == checkpoint.tokenizer.pad_id).all(dim=1).any()
+    assert not batch.attention_mask.any(dim=1).all()
     return batch
 
 
-def sums_and_gradients(module, model, batch, pad_id):
+def with_gradients(
+    loss_sums: LossFunction, model: PoetryModel, batch: Batch
+) -> tuple[LossSums, dict[str, torch.Tensor]]:
+    """The sums, and the gradient of the mean for each weight."""
     model.zero_grad()
-    sums = module.loss_sums(model, batch, pad_id)
-    (sums[0] / sums[1]).backward()
-    return sums.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
+    sums = loss_sums(model, batch)
+    (sums.response / sums.response_count).backward()
+    gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    return LossSums(*(part.detach() for part in sums)), gradients
 
 
-@pytest.mark.usefixtures("places")
-def test_sums_and_gradients_are_those_of_the_definition(checkpoint, model, batch):
-    pad = checkpoint.tokenizer.pad_id
-    sums, gradients = sums_and_gradients(chunked_loss, model, batch, pad)
-    expected, expected_gradients = sums_and_gradients(losses, model, batch, pad)
-    assert 0 < sums[1] < sums[3]
-    torch.testing.assert_close(sums, expected, rtol=1e-5, atol=0)
+def assert_close(found: LossSums, expected: LossSums, rtol: float = 1e-5) -> None:
+    for part, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(part, other, rtol=rtol, atol=0, check_dtype=False)
+
+
+@each_size
+def test_sums_and_gradients_are_those_of_the_definition(piece: int, model: PoetryModel, batch: Batch) -> None:
+    sums, gradients = with_gradients(partial(chunked_loss.loss_sums, piece=piece), model, batch)
+    expected, expected_gradients = with_gradients(losses.loss_sums, model, batch)
+    assert 0 < sums.response_count < sums.whole_count
+    assert_close(sums, expected)
+    assert gradients.keys() == expected_gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.usefixtures("places")
-def test_without_a_gradient_the_sums_are_the_same(checkpoint, model, batch):
-    pad = checkpoint.tokenizer.pad_id
+@each_size
+def test_without_a_gradient_the_sums_are_the_same(piece: int, model: PoetryModel, batch: Batch) -> None:
     with torch.no_grad():
-        sums = chunked_loss.loss_sums(model, batch, pad)
-    assert not sums.requires_grad
-    torch.testing.assert_close(sums, losses.loss_sums(model, batch, pad).detach(), rtol=1e-5, atol=0)
+        sums = chunked_loss.loss_sums(model, batch, piece)
+        expected = losses.loss_sums(model, batch)
+    assert not sums.response.requires_grad
+    assert_close(sums, expected)
 
 
-@pytest.mark.usefixtures("places")
-def test_the_loss_of_each_token_is_that_of_the_definition(checkpoint, model, batch):
-    targets, _ = losses.targets_of(batch, checkpoint.tokenizer.pad_id)
-    found = chunked_loss.token_losses(model, batch, targets)
+@each_size
+def test_the_loss_of_each_token_is_that_of_the_definition(piece: int, model: PoetryModel, batch: Batch) -> None:
+    targets, _ = losses.targets_of(batch)
+    found = chunked_loss.token_losses(model, batch, targets, piece)
     assert not found.requires_grad
     torch.testing.assert_close(found, losses.token_losses(model, batch, targets).detach(), rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_that_is_all_prompt_has_a_loss_and_teaches_nothing(checkpoint, model, batch):
+@each_size
+def test_the_sums_of_each_row_are_those_of_the_definition(piece: int, model: PoetryModel, batch: Batch) -> None:
+    found = chunked_loss.row_sums(model, batch, piece)
+    assert [part.shape for part in found] == [(4,)] * 4
+    with torch.no_grad():
+        assert_close(found, losses.row_sums(model, batch))
+
+
+def test_only_the_response_has_a_gradient(model: PoetryModel, batch: Batch) -> None:
+    sums = chunked_loss.loss_sums(model, batch)
+    model.zero_grad()
+    (sums.response + 5 * sums.whole).backward()
+    both = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+    model.zero_grad()
+    chunked_loss.loss_sums(model, batch).response.backward()
+    alone = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert all(map(torch.equal, both, alone))
+
+
+def test_a_batch_that_is_all_prompt_has_a_loss_and_teaches_nothing(model: PoetryModel, batch: Batch) -> None:
     prompt = batch._replace(labels=torch.full_like(batch.labels, IGNORE))
-    sums = chunked_loss.loss_sums(model, prompt, checkpoint.tokenizer.pad_id)
-    assert sums[:2].tolist() == [0, 0]
-    assert (sums[2:] > 0).all()
-    sums[0].backward()
-    assert all(not p.grad.any() for p in model.parameters())
+    sums = chunked_loss.loss_sums(model, prompt)
+    assert (sums.response.item(), sums.response_count.item()) == (0, 0)
+    assert sums.whole > 0
+    assert sums.whole_count > 0
+    sums.response.backward()
+    assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_products_are_made_in_the_precision_of_autocast(checkpoint, model, batch, dtype):
-    pad = checkpoint.tokenizer.pad_id
+def test_products_are_in_the_precision_of_autocast(dtype: torch.dtype, model: PoetryModel, batch: Batch) -> None:
     with torch.autocast("cpu", dtype):
-        sums, gradients = sums_and_gradients(chunked_loss, model, batch, pad)
-        expected, expected_gradients = sums_and_gradients(losses, model, batch, pad)
-    torch.testing.assert_close(sums, expected, rtol=1e-2, atol=0)
-    assert not torch.equal(sums, sums_and_gradients(losses, model, batch, pad)[0])
+        sums, gradients = with_gradients(chunked_loss.loss_sums, model, batch)
+        expected, expected_gradients = with_gradients(losses.loss_sums, model, batch)
+    assert_close(sums, expected, rtol=1e-2)
+    assert sums.response != with_gradients(losses.loss_sums, model, batch)[0].response
     for name, gradient in gradients.items():
         assert gradient.dtype == torch.float32
         similarity = torch.cosine_similarity(gradient.flatten(), expected_gradients[name].flatten(), dim=0)
         assert similarity > 0.99, name
 
 
-def test_no_tensor_is_as_large_as_all_logits(checkpoint, model, batch, monkeypatch):
-    monkeypatch.setattr(chunked_loss, "PLACES", 48)  # more than the channels: the embedding is no larger
+def largest_with_a_logit_for_each_token(vocabulary: int, run: Callable[[], object]) -> int:
+    """How many elements the largest tensor has whose last dimension is the vocabulary."""
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and result.shape[-1:] == (len(checkpoint.tokenizer),):
+            if isinstance(result, torch.Tensor) and result.shape[-1:] == (vocabulary,):
                 largest = max(largest, result.numel())
             return result
 
-    with Watch():
-        chunked_loss.loss_sums(model, batch, checkpoint.tokenizer.pad_id)[0].backward()
-    assert largest == 48 * len(checkpoint.tokenizer)
+    with Watch():  # type: ignore[no-untyped-call]
+        run()
+    return largest
+
+
+def test_no_tensor_is_as_large_as_all_logits(checkpoint: Checkpoint, model: PoetryModel, batch: Batch) -> None:
+    vocabulary = len(checkpoint.tokenizer)
+    piece = 48  # more than the channels: the embedding is no larger
+
+    def step(loss_sums: LossFunction) -> None:
+        loss_sums(model, batch).response.backward()
+
+    chunked = partial(step, partial(chunked_loss.loss_sums, piece=piece))
+    assert largest_with_a_logit_for_each_token(vocabulary, chunked) == piece * vocabulary
+    all_at_once = largest_with_a_logit_for_each_token(vocabulary, partial(step, losses.loss_sums))
+    assert all_at_once == batch.input_ids.numel() * vocabulary

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from course_lib import corpus
+from course_lib import corpus, paths
 from course_lib.corpus import Record, clean, clean_all, hold_out, near_duplicates, strip_brackets
-from course_lib.poems import DEMO_TITLE, Poem, load_poems, split_lines
+from course_lib.poems import DEMO_TITLE, Poem, load_poems
+from course_lib.prosody import split_lines
 
 LINES = split_lines("好雨知時節，當春乃發生。隨風潛入夜，潤物細無聲。野徑雲俱黑，江船火獨明。曉看紅濕處，花重錦官城。")
 UNRELATED = split_lines(
@@ -131,7 +132,7 @@ def test_brackets_that_do_not_pair_are_named() -> None:
         strip_brackets("好〕雨")
 
 
-def test_exact_duplicates_are_told_by_characters_alone_and_across_dynasties() -> None:
+def test_exact_duplicates_are_found_by_characters_alone_and_across_dynasties() -> None:
     seen: set[str] = set()
     first = record(COUPLET, title="甲")
     again = record("好雨知時節。當春（一作秋）乃發生！", title="乙", author="別人")
@@ -193,7 +194,7 @@ def test_lines_cut_elsewhere_are_found() -> None:
         pytest.param(("春三月", "秋九月"), ("夏三月", "冬九月"), id="short lines must be equal"),
     ],
 )
-def test_controls_are_kept(held_out: tuple[str, ...], poem: tuple[str, ...]) -> None:
+def test_what_is_no_near_duplicate_is_kept(held_out: tuple[str, ...], poem: tuple[str, ...]) -> None:
     assert near_duplicates([poem_of(*held_out)], [poem_of(*poem)]) == set()
 
 
@@ -212,36 +213,33 @@ def invented_poems(count: int, seed: int) -> list[Poem]:
 DEMO = poem_of(*LINES, title=DEMO_TITLE, author="杜甫")
 
 
-def test_no_poem_crosses_over_when_poems_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "HELD_OUT", 30)
+def test_no_poem_crosses_over_when_poems_are_added() -> None:
     poems = [*invented_poems(300, seed=1), DEMO]
-    test, validation = hold_out(poems)
+    test, validation = hold_out(poems, 30)
     assert len(test) == len(validation) == 30
     assert DEMO in test
     assert not set(test) & set(validation)
     more = poems + invented_poems(150, seed=2)
     random.Random(3).shuffle(more)
-    new_test, new_validation = hold_out(more)
+    new_test, new_validation = hold_out(more, 30)
     assert DEMO in new_test
     assert not set(new_test) & set(validation)
     assert not set(new_validation) & set(test)
     assert 10 <= len(set(test) & set(new_test)) < 30  # a third of the poems is new, so is about a third here
-    assert set(new_test) - set(test) <= set(more) - set(poems)  # whoever came in was not there before
+    assert set(new_test) - set(test) <= set(more) - set(poems)  # the poems that came in are new ones
 
 
-def test_the_split_depends_neither_on_order_nor_on_punctuation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "HELD_OUT", 10)
+def test_the_split_depends_neither_on_order_nor_on_punctuation() -> None:
     poems = [*invented_poems(60, seed=4), DEMO]
     repointed = [Poem(p.title, "別人", tuple(c.replace("，", "；") for c in p.couplets)) for p in poems[:-1]]
-    splits = hold_out(poems), hold_out([DEMO, *reversed(repointed)])
+    splits = hold_out(poems, 10), hold_out([DEMO, *reversed(repointed)], 10)
     texts = [[{"".join(p.lines) for p in split} for split in pair] for pair in splits]
     assert texts[0] == texts[1]
 
 
-def test_a_variant_of_a_test_poem_does_not_become_a_validation_poem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "HELD_OUT", 10)
+def test_a_variant_of_a_test_poem_does_not_become_a_validation_poem() -> None:
     variants = [poem_of(*(*LINES[:7], alter(LINES[7], i, j))) for i in range(5) for j in range(i)]
-    _, validation = hold_out([*invented_poems(30, seed=5), *variants, DEMO])
+    _, validation = hold_out([*invented_poems(30, seed=5), *variants, DEMO], 10)
     assert near_duplicates([DEMO], validation) == set()
 
 
@@ -265,11 +263,9 @@ def test_the_source_is_read_in_the_order_of_its_numbering(tmp_path: Path) -> Non
 
 
 def test_build_accounts_for_every_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From archive to files nothing is lost uncounted, and near-duplicates stay out of training."""
-    monkeypatch.setattr(corpus, "HELD_OUT", 20)
-    monkeypatch.setattr("course_lib.poems.ASSETS", tmp_path / "assets")
+    """Each record of the archive is in a file or counted as dropped, and near-duplicates stay out of training."""
+    monkeypatch.setattr(paths, "ASSETS", tmp_path / "assets")
     monkeypatch.setenv("COURSE_LIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(corpus, "fetch", lambda folder: tmp_path / "a.tgz")
     good = [record(*p.couplets, title=p.title, author=p.author) for p in [*invented_poems(100, seed=6), DEMO]]
     variant = record(*poem_of(*(alter(x, 1) for x in LINES)).couplets, title="異文")
     bad = [record("空"), record("好雨□時節，當春乃發生。"), good[0]]
@@ -277,7 +273,7 @@ def test_build_accounts_for_every_record(tmp_path: Path, monkeypatch: pytest.Mon
     files = {"poet.tang.0.json": [*good, variant, *bad], "poet.song.0.json": [*song, variant]}
     archive_of(files, tmp_path / "a.tgz")
 
-    built = corpus.build()
+    built = corpus.build(tmp_path / "a.tgz", held_out=20)
 
     assert json.loads((tmp_path / "assets/poems/counts.json").read_text()) == built
     tang = built["tang"]
@@ -298,7 +294,7 @@ def test_build_accounts_for_every_record(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_fetch_refuses_an_archive_that_is_not_the_one(tmp_path: Path) -> None:
     (tmp_path / "chinese-poetry-2.0.1.tgz").write_bytes(b"something else")
-    with pytest.raises(RuntimeError, match=r"expected sha512-KtYAR.*delete it"):
+    with pytest.raises(RuntimeError, match=r"expected sha512-KtYAR.*delete it and try again"):
         corpus.fetch(tmp_path)
 
 

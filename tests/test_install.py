@@ -1,4 +1,4 @@
-"""The package without its clone: what a notebook that stands alone installs has everything it needs."""
+"""The package works from a wheel, without its repository: a notebook that stands alone installs it like that."""
 
 import json
 import os
@@ -9,22 +9,25 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
-import json
+import importlib, json, pkgutil
 import course_lib
-from course_lib import poems
-from course_lib.recipes import recipe as recipes
+for module in pkgutil.walk_packages(course_lib.__path__, "course_lib."):
+    importlib.import_module(module.name)
+from course_lib import paths, poems
 from course_lib.checkpoints import load_checkpoint
 from course_lib.generation import GenerationSettings, write
-written = write(load_checkpoint(recipes.FINETUNED), poems.DEMO_TITLE, GenerationSettings(max_new_tokens=5))
+written = write(load_checkpoint(paths.FINETUNED), poems.DEMO_TITLE, GenerationSettings(max_new_tokens=5))
 counts = {split: len(poems.load_poems(split)) for split in ("validation", "test")}
-print(json.dumps([course_lib.__file__, str(poems.ASSETS), counts, len(list(written)), recipes.BASE.is_dir()]))
+print(json.dumps([course_lib.__file__, str(paths.ASSETS), counts, len(list(written)), paths.BASE.is_dir()]))
 """
 
 
 @pytest.fixture(scope="module")
 def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the package was installed from a wheel, as pip does with an address."""
+    """A folder into which pip installed the package from a wheel."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(repository / name, source)
@@ -37,7 +40,7 @@ def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def test_an_installed_package_finds_poems_and_checkpoints_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
+def test_an_installed_package_imports_every_module_and_finds_poems_and_checkpoints(site: Path, tmp_path: Path) -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("COURSE")}
     asked, environment = [sys.executable, "-c", PROGRAM], clean | {"PYTHONPATH": str(site)}
     done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -50,13 +53,13 @@ def test_an_installed_package_finds_poems_and_checkpoints_from_an_empty_folder(s
     assert list(tmp_path.iterdir()) == []
 
 
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+def files(folder: Path, pattern: str = "*") -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob(pattern) if path.is_file()}
 
 
 def test_all_modules_and_assets_are_installed_and_nothing_else(site: Path, repository: Path) -> None:
-    modules = {path.name for path in (repository / "course_lib").glob("*.py")}
-    assert {path.name for path in (site / "course_lib").glob("*.py")} == modules
+    assert files(site / "course_lib", "*.py") == files(repository / "course_lib", "*.py")
+    assert (site / "course_lib" / "py.typed").is_file()
     assets = files(repository / "assets")
     needed = {name for name in assets if not name.startswith(("figures/", "pictures/"))}
     assert files(site / "course_lib" / "assets") == needed < assets

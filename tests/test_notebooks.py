@@ -1,4 +1,4 @@
-"""What holds for every notebook as it lies in the repository, and the two checkers that say so."""
+"""The notebooks of the repository can be committed and their links work; the two scripts that check this."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from run_notebooks import clean
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -24,7 +25,7 @@ def fit() -> NotebookNode:
     for number in (1, 2):
         shown = new_output("execute_result", {"text/plain": "2"}, execution_count=number)
         notebook.cells.append(new_code_cell("1 + 1", execution_count=number, outputs=[shown]))
-    check_notebooks.clean(notebook)
+    clean(notebook)
     return notebook
 
 
@@ -34,7 +35,7 @@ def checked(notebook: NotebookNode, folder: Path, capsys: pytest.CaptureFixture[
     return status, capsys.readouterr().err.splitlines()
 
 
-def test_a_fit_notebook_is_passed_over_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_of_a_notebook_without_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(fit(), tmp_path, capsys) == (0, [])
 
 
@@ -86,8 +87,8 @@ def too_large(n: NotebookNode) -> None:
         (run_twice, "code cell 2 was run as number 3: `make notebooks`"),
         (failed, "code cell 1 ends in ValueError: mend the cell"),
         (warned, "code cell 1 shows a warning (a.py:1: FutureWarning: soon): remove its cause"),
-        (widget_state, "it keeps the state of widgets, which shows as errors elsewhere: `make notebooks`"),
-        (widget_view, "it keeps the state of widgets, which shows as errors elsewhere: `make notebooks`"),
+        (widget_state, "it keeps the state of widgets, which other viewers show as errors: `make notebooks`"),
+        (widget_view, "it keeps the state of widgets, which other viewers show as errors: `make notebooks`"),
         (version_of_python, "it names the Python or the times of one machine in its metadata: `make notebooks`"),
         (times, "it names the Python or the times of one machine in its metadata: `make notebooks`"),
         (too_large, "it is 1.2 MB, the most is 1 MB: show fewer"),
@@ -106,7 +107,7 @@ def test_each_fault_is_named_alone_with_its_cure(
 @pytest.mark.parametrize(
     "text", ["", "{", "{}", "[]", '{"cells": 1, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}']
 )
-def test_what_is_no_notebook_is_said_to_be_none(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_notebook_is_a_fault(text: str, tmp_path: Path) -> None:
     (tmp_path / "one.ipynb").write_text(text)
     (fault,) = check_notebooks.faults(tmp_path / "one.ipynb")
     assert fault.startswith("it is not a valid notebook (")
@@ -120,9 +121,8 @@ def test_links_within_the_repository_lead_somewhere() -> None:
 
 
 @pytest.fixture
-def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pages(tmp_path: Path) -> Path:
     """A repository of one page and one notebook; tests write the page."""
-    monkeypatch.setattr(check_links, "REPOSITORY", tmp_path)
     (tmp_path / "other page.md").write_text("# A Title, with 春\n", "utf-8")
     cells = [new_markdown_cell("[back](page.md) ![gone](gone.svg)"), new_code_cell("'[no](link.md)'")]
     nbformat.write(new_notebook(cells=cells), tmp_path / "book.ipynb")
@@ -143,21 +143,25 @@ def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_dead_links_are_named(pages: Path, text: str, why: str | None) -> None:
     (pages / "page.md").write_text(text, "utf-8")
-    assert list(check_links.faults([pages / "page.md"], online=False)) == ([f"page.md: {why}"] if why else [])
+    assert list(check_links.faults([pages / "page.md"], pages)) == ([f"page.md: {why}"] if why else [])
 
 
 def test_links_of_notebooks_are_those_of_their_prose(pages: Path) -> None:
     (pages / "page.md").touch()
-    found = list(check_links.faults([pages / "book.ipynb"], online=False))
+    found = list(check_links.faults([pages / "book.ipynb"], pages))
     assert found == ["book.ipynb: gone.svg: there is no such file"]
 
 
-def test_the_web_is_asked_once_and_only_online(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_address_of_the_web_is_asked_once_and_only_online(pages: Path) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(check_links, "unreachable", lambda url: asked.append(url) or "answers 404")
+
+    def ask(url: str) -> str | None:
+        asked.append(url)
+        return "answers 404" if url.endswith("/a") else None
+
     (pages / "page.md").write_text("[a](https://example.org/a) [b](https://example.org/b)", "utf-8")
     both = [pages / "page.md", pages / "page.md"]
-    assert list(check_links.faults(both, online=False)) == []
+    assert list(check_links.faults(both, pages)) == []
     assert asked == []
-    assert len(list(check_links.faults(both, online=True))) == 4
+    assert list(check_links.faults(both, pages, ask)) == 2 * ["page.md: https://example.org/a: answers 404"]
     assert asked == ["https://example.org/a", "https://example.org/b"]

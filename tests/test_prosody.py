@@ -8,8 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib import prosody
-from course_lib.poems import Poem, han, is_well_formed, load_poems
-from course_lib.prosody import RULES, Fault, Tone, form, readings, rhyme, scan, score, tone, tones
+from course_lib.poems import Poem, load_poems
+from course_lib.prosody import (
+    RULES,
+    Fault,
+    Score,
+    Tone,
+    form,
+    han,
+    is_well_formed,
+    readings,
+    rhyme,
+    rhyme_rows,
+    scan,
+    score,
+    tone,
+    tones,
+)
 
 STORKS = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"  # 王之渙 登鸛雀樓
 RAIN = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。\n野徑雲俱黑，江船火獨明。\n曉看紅濕處，花重錦官城。"
@@ -65,7 +80,7 @@ def test_either_and_unknown_fit_both_tones() -> None:
 
 
 def test_the_rhyme_book_is_whole() -> None:
-    rows = prosody._rows(prosody.ASSETS / "rhymes" / "pingshui.txt")
+    rows = rhyme_rows("pingshui.txt")
     assert len(rows) == 106
     assert sum(prosody.is_level(name) for name, _ in rows) == 30
     count = Counter(name[:2] for name, _ in rows)
@@ -75,20 +90,81 @@ def test_the_rhyme_book_is_whole() -> None:
 
 def test_additions_and_variants_add() -> None:
     """A variant is not in the book and stands for a character that is; no reading is given twice."""
-    folder = prosody.ASSETS / "rhymes"
-    book = {name: set(characters) for name, characters in prosody._rows(folder / "pingshui.txt")}
+    book = {name: set(characters) for name, characters in rhyme_rows("pingshui.txt")}
     listed = set().union(*book.values())
     added = set()
-    for name, characters in prosody._rows(folder / "additions.txt"):
+    for name, characters in rhyme_rows("additions.txt"):
         assert not book[name] & set(characters)
         added |= set(characters)
     seen = Counter[str]()
-    for standard, variants in prosody._rows(folder / "variants.txt"):
+    for standard, variants in rhyme_rows("variants.txt"):
         assert standard in listed | added
         assert not set(variants) & (listed | added)
         seen.update(variants)
     assert set(seen.values()) == {1}
     assert all(len(set(groups)) == len(groups) for groups in readings().values())
+
+
+# --- couplets -------------------------------------------------------------------------------------
+
+FIVE = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。"
+SEVEN = "兩個黃鸝鳴翠柳，一行白鷺上青天。\n窗含西嶺千秋雪，門泊東吳萬里船。"
+
+
+@pytest.mark.parametrize("text", [FIVE, SEVEN, FIVE + "\n", FIVE.replace("\n", ""), FIVE.partition("\n")[0]])
+def test_well_formed(text: str) -> None:
+    assert is_well_formed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "春夜喜雨",
+        FIVE.partition("，")[0] + "。",  # one line
+        FIVE + "\n野徑雲俱黑，",  # an odd number of lines
+        FIVE + "\n野徑雲俱黑。",
+        FIVE[:-1],  # no mark at the end
+        FIVE.replace("，", "。"),
+        FIVE.replace("。", "，"),
+        FIVE.replace("節，", "節、"),
+        FIVE.replace("生。", "生？"),
+        FIVE.replace("好雨", "雨"),  # four characters
+        FIVE.replace("好雨", "好好雨"),
+        f"{FIVE}\n{SEVEN}",  # five, then seven
+        "好雨知時節，一行白鷺上青天。",
+        FIVE.replace("好", "A"),
+        FIVE.replace("好", "1"),
+        FIVE.replace("知", "\n"),  # a row that begins within a line
+        FIVE.replace("，", "，\n"),
+        FIVE.replace("\n", "\n\n"),
+        FIVE + "<",
+    ],
+)
+def test_ill_formed(text: str) -> None:
+    assert not is_well_formed(text)
+
+
+@given(st.integers(1, 8), st.sampled_from([4, 5, 6, 7, 8]), st.integers(0, 10**6))
+def test_only_lines_of_five_or_seven_are_well_formed(couplets: int, length: int, seed: int) -> None:
+    draw = random.Random(seed)
+    lines = ["".join(chr(draw.randint(0x4E00, 0x9FA5)) for _ in range(length)) for _ in range(2 * couplets)]
+    rows = [f"{first}，{second}。" for first, second in zip(lines[::2], lines[1::2], strict=True)]
+    assert is_well_formed("\n".join(rows)) == (length in (5, 7))
+
+
+def test_well_formed_agrees_with_the_lines_of_real_poems() -> None:
+    """A second definition: `Poem.lines` are even in number and all of 5 or of 7, and the marks are ，and 。in turn."""
+    count = 0
+    for poem in load_poems("test"):
+        lines = poem.lines
+        even = len(lines) % 2 == 0 and {len(line) for line in lines} in ({5}, {7})
+        marks = [c for c in poem.text if c in "，。？！；：、"]
+        expected = even and marks == ["，", "。"] * (len(lines) // 2)
+        assert is_well_formed(poem.text) == expected, poem
+        count += expected
+    assert 500 < count < 1000  # most poems, but not all
 
 
 # --- famous poems ---------------------------------------------------------------------------------
@@ -105,13 +181,13 @@ def test_additions_and_variants_add() -> None:
     ],
 )
 def test_regular_poems(text: str, name: str, group: str, words: str) -> None:
-    heard = scan(text)
-    assert heard.form.name == name
-    assert heard.rhyme.group == group
-    assert "".join(word for _, word in heard.rhyme.words) == words
-    assert heard.faults == ()
-    assert heard.rhymes
-    assert heard.regulated
+    scansion = scan(text)
+    assert scansion.form.name == name
+    assert scansion.rhyme.group == group
+    assert "".join(word for _, word in scansion.rhyme.words) == words
+    assert scansion.faults == ()
+    assert scansion.rhymes
+    assert scansion.regulated
 
 
 @pytest.mark.parametrize(
@@ -145,7 +221,7 @@ def test_tones_of_a_poem_by_hand() -> None:
 LEVEL, OBLIQUE = "東", "月"
 
 
-def heard(*patterns: str) -> list[Fault]:
+def faults_of(*patterns: str) -> list[Fault]:
     """Tone faults of lines written in 平 and 仄."""
     return prosody.tone_faults([tones(p.replace("平", LEVEL).replace("仄", OBLIQUE)) for p in patterns])
 
@@ -172,15 +248,15 @@ def heard(*patterns: str) -> list[Fault]:
     ],
 )
 def test_lines(pattern: str, alternates: bool, faults: list[tuple[str, int]]) -> None:
-    assert [(f.rule, f.position) for f in heard(pattern)] == faults
+    assert [(f.rule, f.position) for f in faults_of(pattern)] == faults
     assert prosody.alternates(tones(pattern.replace("平", LEVEL).replace("仄", OBLIQUE))) == alternates
 
 
 def test_opposition_and_adhesion() -> None:
     first, second = "平平平仄仄", "仄仄仄平平"
-    assert heard(first, second, "仄仄平平仄", "平平仄仄平", first, second) == []
-    assert heard(first, "平平仄仄平") == [Fault("opposition", 1, 1)]
-    assert heard(first, second, first, second) == [Fault("adhesion", 2, 1)]
+    assert faults_of(first, second, "仄仄平平仄", "平平仄仄平", first, second) == []
+    assert faults_of(first, "平平仄仄平") == [Fault("opposition", 1, 1)]
+    assert faults_of(first, second, first, second) == [Fault("adhesion", 2, 1)]
 
 
 def test_characters_of_two_tones_or_none_are_no_fault() -> None:
@@ -191,7 +267,11 @@ def test_characters_of_two_tones_or_none_are_no_fault() -> None:
 
 
 def test_rhyme_words() -> None:
-    lines = lambda words: ["月月月月月", *(x for word in words for x in ("東東東東" + word, "月月月月月"))][:-1]  # noqa: E731
+
+    def lines(words: str) -> list[str]:
+        """Lines that end in 月, and after each a line that ends in one of the words."""
+        return [line for word in words for line in ("月月月月月", "東東東東" + word)]
+
     assert rhyme(lines("流樓秋")).faults == ()
     assert rhyme(lines("流樓流")).faults == (Fault("repeated rhyme word", 5, 4),)
     assert rhyme(lines("流東秋")).faults == (Fault("rhyme", 3, 4),)
@@ -273,6 +353,8 @@ def test_the_better_poem_scores_higher() -> None:
     ]
     assert all(best > other for other in worse)
     assert worse[1] > worse[2] > worse[5]
+    assert best == Score(complete=True, rhymes=True, faultless_share=1.0, log_likelihood=-3.0)
+    assert worse[1] == Score(complete=True, rhymes=True, faultless_share=7 / 8, log_likelihood=-1.0)
     assert scan(RAIN.replace("野徑雲俱黑", "好雨知時節")).faults == ()
 
 

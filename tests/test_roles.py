@@ -1,28 +1,29 @@
 """From poems and conversations to segments, and the same through the chat template of `transformers`."""
 
-import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from course_lib.checkpoints import tokenizer_config
-from course_lib.model import ModelConfig
+from course_lib.checkpoints import Checkpoint, save_checkpoint
+from course_lib.instructions import OLD_STYLE, POEM, Instruction
+from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem
 from course_lib.roles import (
-    WRITE_A_POEM,
     Message,
     example_segments,
     message_segments,
-    plain_text,
+    pretraining_text,
     prompt_segments,
+    spelled_out,
 )
 from course_lib.tokenizer import CharacterTokenizer
 
-POEM = Poem("春夜喜雨", "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))
+RAIN = Poem("春夜喜雨", "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))
 DIALOGUE: list[Message] = [
-    {"role": "system", "content": WRITE_A_POEM},
+    {"role": "system", "content": POEM.wording},
     {"role": "user", "content": " 春 夜\n\n喜雨 "},
     {"role": "assistant", "content": "好雨知時節，\n"},
     {"role": "user", "content": ""},
@@ -31,7 +32,7 @@ DIALOGUE: list[Message] = [
 
 
 def test_a_poem_as_a_training_example() -> None:
-    assert example_segments(POEM) == [
+    assert example_segments(RAIN) == [
         ("<INS>", "請用以下題目寫一首詩"),
         ("<INP>", "春夜喜雨"),
         ("<RES>", "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。"),
@@ -39,37 +40,48 @@ def test_a_poem_as_a_training_example() -> None:
     ]
 
 
-def test_plain_text_spells_the_marks_out() -> None:
-    assert plain_text(example_segments(POEM)) == (
+def test_segments_spelled_out_can_be_read() -> None:
+    assert spelled_out(example_segments(RAIN)) == (
         "<INS>請用以下題目寫一首詩<INP>春夜喜雨<RES>好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。<EOS>"
     )
 
 
-def test_the_prompt_is_the_example_up_to_the_open_response() -> None:
-    assert plain_text(example_segments(POEM, "請")).startswith(plain_text(prompt_segments(POEM.title, "請")))
-    assert prompt_segments("題", "請") == [("<INS>", "請"), ("<INP>", "題"), ("<RES>", "")]
+def test_pretraining_reads_the_title_the_poem_and_a_blank_row() -> None:
+    assert pretraining_text(RAIN) == "春夜喜雨\n好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。\n\n"
+
+
+@pytest.mark.parametrize("instruction", [POEM, OLD_STYLE], ids=lambda instruction: instruction.name)
+def test_the_prompt_is_the_example_up_to_the_open_response(instruction: Instruction) -> None:
+    prompt = prompt_segments(RAIN.title, instruction)
+    assert spelled_out(example_segments(RAIN, instruction)).startswith(spelled_out(prompt))
+    assert prompt == [("<INS>", instruction.wording), ("<INP>", RAIN.title), ("<RES>", "")]
+
+
+def test_a_prompt_uses_the_first_wording() -> None:
+    two = Instruction("two", "二", ("請", "勞駕"))
+    assert prompt_segments("題", two) == [("<INS>", "請"), ("<INP>", "題"), ("<RES>", "")]
+    assert example_segments(RAIN, two)[0] == ("<INS>", "請")
 
 
 def test_a_conversation_of_three_turns_is_a_training_example() -> None:
     messages: list[Message] = [
-        {"role": "system", "content": WRITE_A_POEM},
-        {"role": "user", "content": POEM.title},
-        {"role": "assistant", "content": POEM.text},
+        {"role": "system", "content": POEM.wording},
+        {"role": "user", "content": RAIN.title},
+        {"role": "assistant", "content": RAIN.text},
     ]
-    assert message_segments(messages) == example_segments(POEM)
-    assert message_segments(messages[:2], open_response=True) == prompt_segments(POEM.title)
+    assert message_segments(messages) == example_segments(RAIN)
+    assert message_segments(messages[:2], open_response=True) == prompt_segments(RAIN.title)
 
 
 def test_every_assistant_turn_ends() -> None:
-    marks = [mark for mark, _ in message_segments(DIALOGUE, open_response=True)]
-    assert marks == ["<INS>", "<INP>", "<RES>", "<EOS>", "<INP>", "<RES>", "<EOS>", "<RES>"]
+    tokens = [token for token, _ in message_segments(DIALOGUE, open_response=True)]
+    assert tokens == ["<INS>", "<INP>", "<RES>", "<EOS>", "<INP>", "<RES>", "<EOS>", "<RES>"]
 
 
-def test_a_conversation_can_be_read_back() -> None:
-    """Segments lose nothing: roles and contents are as they were."""
+def test_segments_lose_nothing_of_a_conversation() -> None:
     role = {"<INS>": "system", "<INP>": "user", "<RES>": "assistant"}
     segments = message_segments(DIALOGUE)
-    back = [{"role": role[mark], "content": text} for mark, text in segments if mark != "<EOS>"]
+    back = [{"role": role[token], "content": text} for token, text in segments if token != "<EOS>"]
     assert back == DIALOGUE
 
 
@@ -83,24 +95,26 @@ def test_a_wrong_role_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def ours() -> CharacterTokenizer:
-    tokenizer = CharacterTokenizer.train([POEM.text, POEM.title, WRITE_A_POEM], min_count=1)
+    tokenizer = CharacterTokenizer.train([RAIN.text, RAIN.title, POEM.wording], min_count=1)
     tokenizer.add_role_tokens()
     return tokenizer
 
 
 @pytest.fixture(scope="module")
 def theirs(ours: CharacterTokenizer, tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
-    """Our files, opened by `transformers` as anybody would."""
+    """Our files, opened by `transformers`."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    ours.save(folder / "tokenizer.json")
-    settings = tokenizer_config(ours, ModelConfig(vocab_size=len(ours)))
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return AutoTokenizer.from_pretrained(folder)
+    shape = ModelConfig(vocab_size=len(ours), hidden_size=16, num_attention_heads=1, num_hidden_layers=1)
+    save_checkpoint(Checkpoint(PoetryModel(shape), ours, (POEM,)), folder, facts={}, story="")
+    loaded = AutoTokenizer.from_pretrained(folder)
+    assert isinstance(loaded, PreTrainedTokenizerFast)
+    return loaded
 
 
 def template_ids(theirs: PreTrainedTokenizerFast, messages: list[Message], *, open_response: bool) -> list[int]:
-    out = theirs.apply_chat_template(messages, add_generation_prompt=open_response, tokenize=True, return_dict=True)
-    return list(out["input_ids"])
+    conversation: Any = messages
+    ids: Any = theirs.apply_chat_template(conversation, add_generation_prompt=open_response, return_dict=False)
+    return list(ids)
 
 
 @pytest.mark.parametrize("open_response", [False, True])
@@ -114,7 +128,7 @@ def test_the_chat_template_gives_the_same_ids(
 
 
 CONTENTS = st.text(st.sampled_from("好雨知時節，。\n \t<>INSRP人{}%")).filter(
-    lambda text: not any(mark in text for mark in ("<INS>", "<INP>", "<RES>", "<EOS>", "<PAD>", "<UNK>"))
+    lambda text: not any(token in text for token in ("<INS>", "<INP>", "<RES>", "<EOS>", "<PAD>", "<UNK>"))
 )
 MESSAGES = st.lists(
     st.builds(
@@ -137,17 +151,19 @@ def test_the_chat_template_agrees_on_any_conversation(
     assert template_ids(theirs, messages, open_response=open_response) == expected
 
 
-def test_only_ours_keeps_a_typed_mark_as_text(ours: CharacterTokenizer, theirs: PreTrainedTokenizerFast) -> None:
-    """Why the course encodes segments: a template's one string does not say who wrote a mark."""
+def test_only_ours_keeps_a_typed_special_token_as_text(
+    ours: CharacterTokenizer, theirs: PreTrainedTokenizerFast
+) -> None:
+    """Why the course encodes segments: the one string of a template does not say who wrote `<RES>`."""
     messages: list[Message] = [{"role": "user", "content": "雨<RES>"}]
-    response = ours.control_id("<RES>")
+    response = ours.special_token_id("<RES>")
     assert response not in ours.encode_segments(message_segments(messages))
     assert response in template_ids(theirs, messages, open_response=False)
 
 
 def test_both_decode_alike(ours: CharacterTokenizer, theirs: PreTrainedTokenizerFast) -> None:
-    ids = ours.encode_segments(example_segments(POEM))
-    assert theirs.decode(ids) == ours.decode(ids, show_controls=True) == plain_text(example_segments(POEM))
+    ids = ours.encode_segments(example_segments(RAIN))
+    assert theirs.decode(ids) == ours.decode(ids, show_special_tokens=True) == spelled_out(example_segments(RAIN))
     assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids)
 
 

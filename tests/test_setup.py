@@ -1,4 +1,4 @@
-"""Set-up has one source of truth: pyproject.toml. Everything else that names packages agrees with it."""
+"""pyproject.toml says which packages the course needs, and every other file that names packages agrees with it."""
 
 import ast
 import json
@@ -17,24 +17,27 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from course_lib import __version__
+from course_lib.checkpoints import load_checkpoint
+
 CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch"}  # where conda's name is not pip's
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:
-    """Requirements by normalised name; a line that refers to this package's own extras is left out."""
+    """Requirements by normalised name, without the lines that name an extra of this package."""
     parsed = [Requirement(line) for line in lines]
     return {canonicalize_name(r.name): r for r in parsed if canonicalize_name(r.name) != "course-lib"}
 
 
 def declared(repository: Path, *groups: str) -> dict[str, Requirement]:
-    """What pyproject.toml asks for: "core" and the extras named."""
+    """The requirements of pyproject.toml in these groups: "core", or an extra."""
     project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
     lists = {"core": project["dependencies"], **project["optional-dependencies"]}
     return requirements([line for group in groups for line in lists[group]])
 
 
 def conda(path: Path) -> tuple[str, dict[str, Requirement], list[str]]:
-    """An environment.yml's Python, its other packages under pip's names, and what pip is told besides."""
+    """Of an environment.yml: its Python, its other packages under pip's names, and the options for pip."""
     entries = yaml.safe_load(path.read_text("utf-8"))["dependencies"]
     from_pip = next(entry["pip"] for entry in entries if isinstance(entry, dict))
     python, pip, *packages = [entry for entry in entries if isinstance(entry, str)]
@@ -52,7 +55,7 @@ def files(repository: Path) -> list[Path]:
     """All files that git tracks or would add."""
     asked = ["git", "-C", str(repository), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     if not (repository / ".git").exists():
-        pytest.skip("not a clone: which files belong to the repository is not known")
+        pytest.skip("not a clone, so nothing says which files belong to the repository")
     listed = subprocess.run(asked, capture_output=True, check=True).stdout.decode()
     return [path for name in listed.split("\0") if name and (path := repository / name).is_file()]
 
@@ -77,10 +80,12 @@ def test_binder_gets_the_same_packages_on_one_python(repository: Path) -> None:
     assert "pip install --no-cache-dir --no-deps --editable ." in post_build.read_text()
 
 
-def test_constraints_pin_what_is_asked_for(repository: Path) -> None:
-    lines = (repository / "constraints.txt").read_text("utf-8").splitlines()
-    pins = requirements([line for line in lines if line and not line.startswith("#")])
-    asked = declared(repository, "core", "lab", "app", "test")
+def test_constraints_pin_what_is_asked_for_and_each_package_once(repository: Path) -> None:
+    text = (repository / "constraints.txt").read_text("utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    pins = requirements(lines)
+    assert len(pins) == len(lines)
+    asked = declared(repository, "core", "lab", "app", "test", "bench")
     assert asked.keys() <= pins.keys()
     for name, pin in pins.items():
         version = re.fullmatch(r"==(\d[\w.]*)", str(pin.specifier))
@@ -91,7 +96,7 @@ def test_constraints_pin_what_is_asked_for(repository: Path) -> None:
 def test_a_host_keeps_the_versions_it_brings(repository: Path) -> None:
     core = declared(repository, "core")
     assert {s.operator for requirement in core.values() for s in requirement.specifier} == {">="}  # no upper bounds
-    hosted = {"torch": "2.6.0", "ipython": "7.34.0", "ipywidgets": "7.7.1"}  # as old as Colab's
+    hosted = {"torch": "2.6.0", "ipython": "7.34.0", "ipywidgets": "7.7.1"}  # Colab's are as old
     assert all(core[name].specifier.contains(version) for name, version in hosted.items())
 
 
@@ -105,6 +110,7 @@ def test_conda_understands_every_line(repository: Path, folder: str) -> None:
     assert [name for name, spec in zip(names, specs, strict=True) if not spec.version] == ["pip"]
 
 
+@pytest.mark.slow
 def test_binder_takes_its_folder(repository: Path) -> None:
     pytest.importorskip("repo2docker", reason="repo2docker, which builds what Binder runs, is not installed")
     asked = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
@@ -120,7 +126,7 @@ def test_binder_takes_its_folder(repository: Path) -> None:
 
 
 def imports(source: str) -> set[str]:
-    """The top-level names of the packages that a piece of Python imports."""
+    """The top-level names of the packages that some Python source imports."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -145,19 +151,21 @@ def imports(source: str) -> set[str]:
 def test_what_is_imported_is_declared(repository: Path, folder: str, groups: list[str]) -> None:
     known = packages_distributions()
     asked = declared(repository, *groups).keys()
-    own = {"course_lib", *(path.stem for place in (folder, "scripts") for path in (repository / place).glob("*.py"))}
-    for path in [*(repository / folder).glob("*.py"), *(repository / folder).glob("*.ipynb")]:
+    places = (folder, "scripts", "benchmarks")
+    own = {"course_lib", *(path.stem for place in places for path in (repository / place).glob("*.py"))}
+    pattern = "**/*.py" if folder == "course_lib" else "*.py"
+    for path in [*(repository / folder).glob(pattern), *(repository / folder).glob("*.ipynb")]:
         source = path.read_text("utf-8")
         if path.suffix == ".ipynb":
             cells = json.loads(source)["cells"]
             source = "\n".join("".join(c["source"]) + "\n" for c in cells if c["cell_type"] == "code")
-            source = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # magics are no Python
+            source = re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)  # magics are not Python
         for name in imports(source) - own - sys.stdlib_module_names:
             owners = {canonicalize_name(owner) for owner in known.get(name, [])}
             assert owners & asked, f"{path.name} imports {name}, which is not in pyproject.toml's {groups}"
 
 
-# No package registry by name, no path of one person's machine.
+# The hosts of package registries, and paths of one person's machine.
 FORBIDDEN = re.compile(
     r"\b(?:files\.)?(?:pypi|pythonhosted|npmjs|anaconda)\.(?:org|com)\b"
     r"|\bdownload\.pytorch\b"
@@ -197,7 +205,7 @@ def test_the_shipped_checkpoints_are_not_ignored(repository: Path) -> None:
     weights = ["assets/checkpoints/base/model.safetensors", "checkpoints/finetuned/model.safetensors"]
     asked = ["git", "-C", str(repository), "check-ignore", "--no-index", "--verbose", *weights]
     matches = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
-    # A line is `file:line:pattern<tab>path`; what one clone excludes for itself is its own affair.
+    # A line is `file:line:pattern<tab>path`. A clone may exclude more in a file of its own.
     assert [line.split("\t")[1] for line in matches if line.startswith(".gitignore:")] == weights[1:]
 
 
@@ -208,16 +216,28 @@ def test_ci_types_what_the_readme_says(repository: Path) -> None:
     assert {line for line in script if line.startswith("make ")} <= set(re.findall(r"make \w+", readme))
 
 
-def test_the_readme_names_no_target_that_is_not_there(repository: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_a_page_names_only_targets_that_exist(repository: Path, page: str) -> None:
     makefile = (repository / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
-    blocks = re.findall(r"```.*?```|`[^`\n]+`", (repository / "README.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```.*?```|`[^`\n]+`", (repository / page).read_text("utf-8"), re.DOTALL)
     named = {name for block in blocks for name in re.findall(r"(?:^|`|\n|&& )make (\w+)", block)}
-    assert {"lab", "test", "course"} <= named <= targets
+    assert {"quick", "test"} <= named <= targets
+
+
+def test_quick_leaves_out_what_is_slow(clone: Path) -> None:
+    planned = make(clone, "-n", "quick").stdout
+    assert '-m "not slow"' in planned
+    assert "nbval" not in planned
+    everything = make(clone, "-n", "test").stdout
+    assert "slow" not in everything
+    assert "--nbval" in everything
+    for plan in (planned, everything):
+        assert all(f"python -m {tool}" in plan for tool in ("ruff check", "ruff format --check", "mypy", "pytest"))
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make there as a reader would, even if this test was itself started by make."""
+    """Run make in `folder` as a reader would, even if make started this test."""
     inherited = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "TORCH_INDEX"}
     clean = {key: value for key, value in os.environ.items() if key not in inherited}
     return subprocess.run(["make", *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False)
@@ -225,7 +245,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def clone(repository: Path, tmp_path: Path) -> Path:
-    """A folder with the files that set-up reads, and a .venv that has just been set up."""
+    """A folder with the files that set-up reads, and with a .venv that is newer than they are."""
     if shutil.which("make") is None:
         pytest.skip("no make on this machine")
     (tmp_path / ".venv").mkdir()
@@ -240,11 +260,11 @@ def clone(repository: Path, tmp_path: Path) -> Path:
 
 def test_help_lists_every_target(clone: Path, repository: Path) -> None:
     targets = re.findall(r"^\.PHONY: (.*)$", (repository / "Makefile").read_text(), re.MULTILINE)[0].split()
-    assert {"lab", "test", "course"} <= set(targets)
+    assert {"lab", "quick", "test", "course"} <= set(targets)
     assert re.findall(r"^  make (\w+) +\w", make(clone).stdout, re.MULTILINE) == targets
 
 
-@pytest.mark.parametrize("target", ["lab", "app", "test", "course"])
+@pytest.mark.parametrize("target", ["lab", "app", "quick", "test", "course"])
 def test_set_up_runs_once_and_again_when_its_files_change(clone: Path, target: str) -> None:
     assert "pip install" not in make(clone, "-n", target).stdout
     for name in ("pyproject.toml", "constraints.txt"):
@@ -263,7 +283,7 @@ def test_an_index_for_pytorch_is_used_when_given_and_only_then(clone: Path) -> N
 
 
 def fake_python(folder: Path, version: tuple[int, int, int]) -> str:
-    """A command that says it is this version of Python, and can do no more than evaluate a `-c` program."""
+    """A command that claims to be this version of Python. It only prints its version and runs a `-c` program."""
     program = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
     name = ".".join(map(str, version))
     path = folder / f"python{name}"
@@ -287,7 +307,7 @@ def test_another_pytorch_takes_the_place_of_the_pinned_one(clone: Path, reposito
 def test_an_old_python_is_refused_in_one_clear_sentence(clone: Path) -> None:
     shutil.rmtree(clone / ".venv")
     old = fake_python(clone, (3, 10, 13))
-    for name, what in ((old, "Python 3.10.13"), ("./no-python", "not to be found")):
+    for name, what in ((old, "Python 3.10.13"), ("./no-python", "not found")):
         done = make(clone, "lab", f"PYTHON={name}")
         assert done.returncode != 0
         assert f"The course needs Python 3.11 or newer; {name} is {what}." in done.stderr
@@ -313,6 +333,7 @@ def write_notebook(path: Path, *sources: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_notebooks_are_run_in_order_and_saved_clean(repository: Path, tmp_path: Path) -> None:
     sources = [
         "import sys, time, ipywidgets\nfor i in range(3): print(i, flush=True); time.sleep(0.3)",
@@ -335,6 +356,7 @@ def test_notebooks_are_run_in_order_and_saved_clean(repository: Path, tmp_path: 
     assert "version" not in notebook.metadata.language_info
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_is_named_and_left_alone(repository: Path, tmp_path: Path) -> None:
     path = write_notebook(tmp_path / "two.ipynb", "x = 1", "x.upper()\nx", "print('never')")
     before = path.read_bytes()
@@ -347,6 +369,7 @@ def test_a_failing_notebook_is_named_and_left_alone(repository: Path, tmp_path: 
     assert "three" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_is_told_from_a_cell_that_fails(repository: Path, tmp_path: Path) -> None:
     done = run_notebooks(repository, write_notebook(tmp_path / "five.ipynb", "import os", "os._exit(9)"))
     assert done.returncode == 1
@@ -358,3 +381,56 @@ def test_a_notebook_that_is_not_there_is_named(repository: Path, tmp_path: Path)
     done = run_notebooks(repository, tmp_path / "four.ipynb")
     assert done.returncode == 2
     assert "four.ipynb" in done.stderr
+
+
+# --- what a clone, a host or a reader finds -------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_checksums_hold_in_a_clone_that_turns_line_ends_into_those_of_windows(repository: Path, tmp_path: Path) -> None:
+    checked = [f"assets/{name}" for name in ("checkpoints", "poems", "rhymes")]
+    source, other = tmp_path / "source", tmp_path / "clone"
+    for path in files(repository):
+        name = path.relative_to(repository).as_posix()
+        if name == ".gitattributes" or name.startswith(tuple(checked)):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, source / name)
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "core.autocrlf=false"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "All"]):
+        subprocess.run([*git, "-C", str(source), *command], check=True)
+    subprocess.run(["git", "clone", "-q", "-c", "core.autocrlf=true", str(source), str(other)], check=True)
+    for folder in checked:
+        for path in (source / folder).rglob("*"):
+            assert path.is_dir() or path.read_bytes() == (other / path.relative_to(source)).read_bytes(), path.name
+    for name in ("base", "finetuned"):  # loading compares the checksums
+        assert load_checkpoint(other / "assets" / "checkpoints" / name).model.config.hidden_size == 256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("schema", "names"),
+    [
+        ("vendor.citation-file-format", ["CITATION.cff"]),
+        ("vendor.github-issue-forms", [".github/ISSUE_TEMPLATE/cell.yml", ".github/ISSUE_TEMPLATE/sentence.yml"]),
+    ],
+)
+def test_files_that_a_host_reads_follow_their_schema(repository: Path, schema: str, names: list[str]) -> None:
+    asked = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+    done = subprocess.run([*asked, *names], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_citation_has_the_version_and_the_licence_of_the_package(repository: Path) -> None:
+    citation = yaml.safe_load((repository / "CITATION.cff").read_text("utf-8"))
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (__version__, project["license"])
+
+
+def test_codespaces_installs_as_make_does_and_starts_nothing(repository: Path) -> None:
+    container = json.loads((repository / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
+    command = container["postCreateCommand"].removeprefix("make ")
+    assert re.search(rf"^{re.escape(command)}:", (repository / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert not {"postStartCommand", "postAttachCommand", "forwardPorts"} & container.keys()
+    version = container["image"].rpartition(":")[2]
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"Programming Language :: Python :: {version}" in project["classifiers"]

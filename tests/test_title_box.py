@@ -1,26 +1,30 @@
-"""The title box: the page it draws, and that one poem is written at a time, stops, and never raises."""
+"""The title box: the page it draws, the poems it writes, one at a time, and that it stops and never raises."""
 
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import groupby, product, repeat
+from itertools import groupby, product
+from typing import Any
 
 import pytest
+import torch
 
 from course_lib.checkpoints import Checkpoint
-from course_lib.evaluation.novelty import training_library
-from course_lib.generation import GenerationSettings, Writing, write
-from course_lib.show import title_box as module
-from course_lib.show.annotate import nearest_told
-from course_lib.show.title_box import LONGEST, STATES, State, TitleBox, poem_html, title_box
+from course_lib.evaluation.novelty import training_index
+from course_lib.generation import WrittenPoem, iter_poems, write
+from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.sampling import GenerationSettings
+from course_lib.show.annotate import LEGEND, nearest_note
+from course_lib.show.title_box import LONGEST, STATES, THREAD, State, TitleBox, drafts, poem_html, title_box
 
 TEXT = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。"
 
 
 class Page(HTMLParser):
-    """The elements of a page: for each, its style and the text in it; what is ruby stands in `signs` alone."""
+    """The elements of a page, each with its style and its text. Ruby text is only in `signs`."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -53,13 +57,13 @@ class Page(HTMLParser):
 # --- the page -------------------------------------------------------------------------------------
 
 
-def test_a_poem_stands_in_columns_from_right_to_left_title_first() -> None:
+def test_a_poem_is_set_in_columns_from_right_to_left_title_first() -> None:
     page = Page(poem_html("春夜喜雨", TEXT, "end"))
     assert page.columns == ["春夜喜雨", "好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"]
     assert any("row-reverse wrap" in style for _, style, _ in page.all)
 
 
-def test_a_row_too_long_for_a_column_goes_on_in_the_next() -> None:
+def test_a_row_too_long_for_a_column_continues_in_the_next() -> None:
     page = Page(poem_html("題" * 20, "一" * (2 * LONGEST + 1), "length"))
     assert [len(column) for column in page.columns] == [LONGEST, 2, LONGEST, LONGEST, 1]
 
@@ -68,7 +72,8 @@ def test_an_empty_row_stays_a_gap() -> None:
     assert Page(poem_html("題", "一，\n\n二。\n", "stopped")).columns == ["題", "一，", "", "二。"]
 
 
-def test_room_is_kept_while_writing_so_that_the_page_stands_still() -> None:
+def test_columns_are_reserved_while_writing_so_that_the_page_does_not_move() -> None:
+    assert Page(poem_html("題", "", "choosing")).columns == ["題"] + [""] * 4
     assert Page(poem_html("題", "", "writing")).columns == ["題"] + [""] * 4
     assert Page(poem_html("題", "一，\n二", "writing")).columns == ["題", "一，", "二", "", ""]
 
@@ -78,20 +83,22 @@ def test_every_state_is_told_in_words() -> None:
     assert len(set(pages.values())) == len(STATES)
     assert "Finished. The model ended the poem itself, after 24 characters. A note." in pages["end"]
     assert "Cut off. The limit was reached after 24 characters" in pages["length"]
-    assert "Stopped by you, after 24 characters." in pages["stopped"]
+    assert "Stopped. You stopped the poem after 24 characters." in pages["stopped"]
+    assert "Writing. The best poem will appear here." in pages["choosing"]
     assert "Writing. 24 characters so far." in pages["writing"]
     assert "Refused. A note." in pages["refused"]
     assert "1 character so far" in poem_html("題", "一\n", "writing")
 
 
-def test_only_a_poem_that_ended_itself_gets_the_seal() -> None:
+def test_only_a_poem_that_the_model_ended_gets_the_seal() -> None:
     assert [state for state in STATES if "完" in poem_html("題", TEXT, state)] == ["end"]
 
 
-def test_a_finished_poem_has_its_tones_and_rhymes_marked_and_its_sound_told() -> None:
+def test_a_finished_poem_has_tone_signs_and_a_sentence_on_its_sound() -> None:
     pages = {state: Page(poem_html("春夜喜雨", TEXT, state, origin="Nearest: none.")) for state in STATES}
     assert {state: page.signs for state, page in pages.items() if page.signs} == {"end": "●●○○●◐○●●△○○◐●●●●●○△"}
-    assert "Rhymes in the group of 庚; no faults of tone. ○ level" in pages["end"].text
+    assert "Rhymes in the group of 庚; no tone faults." in pages["end"].text
+    assert LEGEND in pages["end"].text
     assert "Nearest: none." in pages["end"].text
     assert "framed" not in pages["stopped"].text
 
@@ -100,11 +107,39 @@ def test_a_finished_poem_has_its_tones_and_rhymes_marked_and_its_sound_told() ->
     ("where", "state"),
     [*product(("title", "text", "note"), ("refused", "end")), ("origin", "end")],
 )
-def test_nothing_typed_becomes_html(where: str, state: State) -> None:
+def test_typed_text_never_becomes_html(where: str, state: State) -> None:
     parts = {"title": "", "text": "", "note": "", "origin": ""} | {where: "<script>\"&'</script>"}
     html = poem_html(parts["title"], parts["text"], state, parts["note"], parts["origin"])
     assert "<script" not in html
     assert "<script>\"&'</script>" in Page(html).text.replace("\n", "")
+
+
+# --- the poem while it is written -----------------------------------------------------------------
+
+SETTINGS = GenerationSettings(1.3, 0.9, seed=5)
+
+
+def best_of(checkpoint: Checkpoint, candidates: int) -> WrittenPoem:
+    """The poem that the library chooses."""
+    return next(iter_poems(checkpoint, ["山雨"], SETTINGS, candidates=candidates))
+
+
+def test_one_poem_is_that_of_write_character_by_character(checkpoint: Checkpoint) -> None:
+    stream = write(checkpoint, "山雨", SETTINGS)
+    text = "".join(stream)
+    states = [(text[:length], "writing") for length in range(len(text) + 1)]
+    assert list(drafts(checkpoint, "山雨", SETTINGS, None, 1)) == [*states, (text, stream.reason)]
+
+
+@pytest.mark.parametrize("candidates", [2, 5])
+def test_the_best_of_several_is_the_poem_that_the_library_chooses(checkpoint: Checkpoint, candidates: int) -> None:
+    steps = list(drafts(checkpoint, "山雨", SETTINGS, None, candidates))
+    best = best_of(checkpoint, candidates)
+    choosing = sum(state == "choosing" for _, state in steps)
+    assert choosing > 1  # the reader can stop between any two steps of the model
+    assert steps[:choosing] == [("", "choosing")] * choosing
+    shown = [(best.text[:length], "writing") for length in range(1, len(best.text) + 1)]
+    assert steps[choosing:] == [*shown, (best.text, best.reason)]
 
 
 # --- the widget -----------------------------------------------------------------------------------
@@ -113,15 +148,26 @@ def test_nothing_typed_becomes_html(where: str, state: State) -> None:
 @pytest.fixture
 def box(checkpoint: Checkpoint) -> Iterator[TitleBox]:
     made = TitleBox(checkpoint, pace=0.001)
-    made.typed.value = "山雨"
+    made.title.value = "山雨"
     yield made
     made.stop()
     made.wait(60)
     assert not writers(), "a thread was left behind"
 
 
+@pytest.fixture
+def slow(checkpoint: Checkpoint, box: TitleBox) -> TitleBox:
+    """A box whose model never draws the end mark, ten seconds a character: there is always time to stop it."""
+    with torch.no_grad():
+        embedding = checkpoint.model.model.embed_tokens.weight
+        embedding.abs_()
+        embedding[checkpoint.tokenizer.eos_id] *= -1
+    box.pace = 10
+    return box
+
+
 def writers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == module.THREAD]
+    return [thread for thread in threading.enumerate() if thread.name == THREAD]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -130,7 +176,7 @@ def until(condition: Callable[[], object]) -> None:
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it never came to pass")
+    raise AssertionError("it did not happen within a minute")
 
 
 def state(box: TitleBox) -> str:
@@ -143,8 +189,10 @@ def resting(box: TitleBox) -> bool:
     return not box.write_button.disabled and box.stop_button.disabled
 
 
-def origin(writing: Writing) -> str:
-    return nearest_told(training_library().nearest(writing.text)) if writing.reason == "end" else ""
+def final_page(text: str, reason: State | None, note: str = "") -> str:
+    assert reason
+    origin = nearest_note(training_index().nearest(text)) if reason == "end" else ""
+    return poem_html("山雨", text, reason, note, origin)
 
 
 def test_the_poem_is_that_of_write_with_the_settings_of_the_fields(box: TitleBox, checkpoint: Checkpoint) -> None:
@@ -152,151 +200,206 @@ def test_the_poem_is_that_of_write_with_the_settings_of_the_fields(box: TitleBox
     box.temperature.value, box.top_p.value, box.seed.value = 1.3, 0.6, 5
     box.write_button.click()
     box.wait()
-    writing = write(checkpoint, "山雨", GenerationSettings(1.3, 0.6, seed=5))
-    list(writing)
-    assert box.page.value == poem_html("山雨", writing.text, writing.reason or "ready", origin=origin(writing))
+    stream = write(checkpoint, "山雨", GenerationSettings(1.3, 0.6, seed=5))
+    list(stream)
+    assert box.page.value == final_page(stream.text, stream.reason)
     assert resting(box)
 
 
-def test_characters_appear_one_by_one_through_the_page(box: TitleBox, checkpoint: Checkpoint) -> None:
+def test_the_best_of_several_is_shown_and_said_to_be_that(box: TitleBox, checkpoint: Checkpoint) -> None:
+    box.temperature.value, box.top_p.value, box.seed.value, box.best_of.value = 1.3, 0.9, 5, 3
+    box.write()
+    box.wait()
+    best = best_of(checkpoint, 3)
+    assert box.page.value == final_page(best.text, best.reason, "Best of 3 poems, by form, rhyme and tones.")
+    assert resting(box)
+
+
+def test_characters_appear_one_by_one_on_the_page(box: TitleBox, checkpoint: Checkpoint) -> None:
     pages: list[str] = []
     box.page.observe(lambda change: pages.append(change.new), "value")
     box.write()
     box.wait()
-    writing = write(checkpoint, "山雨")
-    text = "".join(writing)
+    stream = write(checkpoint, "山雨")
+    text = "".join(stream)
     shown = [poem_html("山雨", text[:n], "writing") for n in range(len(text) + 1)]
-    if writing.reason == "end":
-        shown.append(poem_html("山雨", text, "end"))  # and then the poem nearest to it
+    if stream.reason == "end":
+        shown.append(poem_html("山雨", text, "end"))  # and then with its nearest poem
     assert pages[:-1] == [page for page, _ in groupby(shown)]  # a newline alone does not change the page
     assert len(pages) > 5
 
 
 def test_the_enter_key_writes(box: TitleBox) -> None:
-    box.typed._handle_custom_msg({"event": "submit"}, [])  # what the page sends when Enter is pressed
+    box.title._handle_custom_msg({"event": "submit"}, [])  # the page sends this when Enter is pressed
     box.wait()
     assert state(box) in ("Finished", "Cut")
 
 
-@pytest.fixture
-def endless(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> list[Writing]:
-    """Poems become endless, so that no machine is too slow to stop one; those begun are listed."""
-    begun: list[Writing] = []
-    (mountain,) = checkpoint.tokenizer.encode("山")
-
-    def write_on(*_: object) -> Writing:
-        begun.append(Writing(repeat([(0, mountain)]), checkpoint.tokenizer))
-        return begun[-1]
-
-    monkeypatch.setattr(module, "write", write_on)
-    return begun
-
-
-def test_stop_ends_the_poem_and_another_can_be_written(box: TitleBox, endless: list[Writing]) -> None:
+def test_stop_ends_the_poem_at_once_and_another_can_be_written(slow: TitleBox) -> None:
     for _ in range(2):
-        box.write_button.click()
-        until(lambda: re.search(r"[1-9]\d* characters? so far", box.page.value))
-        assert box.write_button.disabled
-        assert not box.stop_button.disabled
-        box.stop_button.click()
-        box.wait(60)
-        assert state(box) == "Stopped"
-        assert f"by you, after {len(endless[-1].text)} character" in box.page.value
-        assert resting(box)
-    assert len(endless) == 2
+        slow.write_button.click()
+        until(lambda: re.search(r"[1-9]\d* characters? so far", slow.page.value))
+        assert slow.write_button.disabled
+        assert not slow.stop_button.disabled
+        slow.stop_button.click()
+        slow.wait(9)  # less than the pace: Stop does not wait for the next character
+        assert state(slow) == "Stopped"
+        assert "You stopped the poem after 1 character." in slow.page.value
+        assert resting(slow)
 
 
-def test_ten_quick_clicks_leave_one_generation_running_and_no_thread_behind(
-    box: TitleBox, endless: list[Writing]
-) -> None:
+def test_stop_ends_the_writing_of_several_poems(box: TitleBox) -> None:
+    box.best_of.value = 16
+    pages: list[str] = []
+
+    def stop_at_once(change: Any) -> None:
+        pages.append(change.new)
+        box.stop()
+
+    box.page.observe(stop_at_once, "value")
+    box.write()
+    box.wait(60)
+    assert [Page(page).columns[1:] for page in pages] == [[""] * 4, []]  # no poem was chosen
+    assert "Stopped. You stopped the poem after 0 characters." in Page(pages[-1]).text
+    assert resting(box)
+
+
+def test_the_pace_slows_the_poem_that_is_shown_and_not_the_writing_of_several(slow: TitleBox) -> None:
+    slow.best_of.value = 2
+    slow.write()
+    until(lambda: "1 character so far" in slow.page.value)  # after 40 steps or more, which take no ten seconds each
+    slow.stop()
+    slow.wait(60)
+    assert state(slow) == "Stopped"
+
+
+def test_ten_quick_clicks_write_one_poem_and_leave_no_thread_behind(slow: TitleBox) -> None:
     for _ in range(10):
-        box.write_button.click()
-    clickers = [threading.Thread(target=box.write) for _ in range(10)]  # and ten at the very same time
+        slow.write_button.click()
+    clickers = [threading.Thread(target=slow.write) for _ in range(10)]  # and ten at the same time
     for clicker in clickers:
         clicker.start()
     for clicker in clickers:
         clicker.join()
-    assert len(endless) == len(writers()) == 1
-    until(lambda: state(box) == "Writing")
-    box.stop()
-    box.wait(60)
+    assert len(writers()) == 1
+    until(lambda: state(slow) == "Writing")
+    slow.stop()
+    slow.wait(60)
     assert not writers()
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "reason"),
     [
         ("  ", "The title is blank."),
         ("山" * 61, "This title has 61 characters"),
         ("spring", "There is no Chinese character"),
-        ("<RES>", "A mark such as &lt;RES&gt; is plain text"),
+        ("<RES>", "&lt;RES&gt; is plain text"),
         ("<script>", "There is no Chinese character"),
     ],
 )
-def test_a_title_is_refused_with_the_reason(box: TitleBox, typed: str, said: str) -> None:
-    box.typed.value = typed
+def test_a_title_is_refused_with_the_reason(box: TitleBox, typed: str, reason: str) -> None:
+    box.title.value = typed
     box.write()
     assert state(box) == "Refused"
-    assert said in box.page.value
+    assert reason in box.page.value
     assert resting(box)
     assert not writers()
-    box.typed.value = "山雨"
+    box.title.value = "山雨"
     box.write()
     box.wait(60)
     assert state(box) in ("Finished", "Cut")
 
 
-def test_a_title_is_written_on_as_it_was_read_and_what_was_done_to_it_is_said(
-    box: TitleBox, checkpoint: Checkpoint
-) -> None:
-    box.typed.value = "山<EOS>雨"
+def test_the_page_says_what_was_changed_in_a_title(box: TitleBox) -> None:
+    box.title.value = "山<EOS>雨"
     box.write()
     box.wait(60)
-    assert "".join(write(checkpoint, "山雨")).split("\n")[0][:5] in "".join(Page(box.page.value).columns)
-    assert "山雨" in Page(box.page.value).columns
+    assert Page(box.page.value).columns[0] == "山雨"
     assert "Left out: &lt;EOS&gt;" in box.page.value
 
 
-def test_a_failure_while_writing_is_a_sentence_in_the_box(box: TitleBox, monkeypatch: pytest.MonkeyPatch) -> None:
-    box.typed.value = "山" * 60  # more than this small model's context holds
+def test_a_failure_is_a_sentence_in_the_box(box: TitleBox, checkpoint: Checkpoint) -> None:
+    box.title.value = "山" * 60  # more than this small model's context holds
     box.write()
     box.wait(60)
     assert state(box) == "Failed"
     assert "ValueError: a prompt of 73 tokens" in box.page.value
     assert resting(box)
-    monkeypatch.setattr(module, "write", lambda *_: 1 / 0)
-    box.write()
-    assert "ZeroDivisionError: division by zero" in box.page.value
-    monkeypatch.undo()
-    box.typed.value = "山雨"
+    box.title.value = "山雨"
     box.write()
     box.wait(60)
     assert state(box) in ("Finished", "Cut")
 
 
+def test_a_failure_before_the_first_character_is_a_sentence_too(checkpoint: Checkpoint) -> None:
+    broken = TitleBox(replace(checkpoint, tokenizer=None))  # type: ignore[arg-type]
+    broken.write()
+    assert state(broken) == "Failed"
+    assert "AttributeError: " in broken.page.value
+    assert resting(broken)
+
+
+# --- the instruction menu -------------------------------------------------------------------------
+
+
+def test_the_menu_of_instructions_shows_what_the_checkpoint_was_taught(checkpoint: Checkpoint) -> None:
+    taught = replace(checkpoint, instructions=(POEM, OLD_STYLE))
+    box = TitleBox(taught, pace=0)
+    assert [name for name, _ in box.instruction.options] == ["poem 詩", "old-style 古體詩"]
+    assert box.instruction in list(widgets_in(box))
+    box.title.value, box.instruction.value = "山雨", OLD_STYLE
+    for candidates in (1, 3):
+        box.best_of.value = candidates
+        box.write()
+        box.wait()
+        poem = next(iter_poems(taught, ["山雨"], instruction=OLD_STYLE, candidates=candidates))
+        note = "Best of 3 poems, by form, rhyme and tones." if candidates > 1 else ""
+        assert box.page.value == final_page(poem.text, poem.reason, note)
+
+
+@pytest.mark.parametrize("instructions", [(), (POEM,)], ids=["none", "one"])
+def test_the_menu_is_hidden_where_there_is_nothing_to_choose(checkpoint: Checkpoint, instructions: Any) -> None:
+    box = TitleBox(replace(checkpoint, instructions=instructions), pace=0)
+    assert box.instruction not in list(widgets_in(box))
+    box.title.value = "山雨"
+    box.write()
+    box.wait()
+    assert state(box) in ("Finished", "Cut")
+
+
+# --- the controls ---------------------------------------------------------------------------------
+
+
+def widgets_in(box: TitleBox) -> Iterator[Any]:
+    pending: list[Any] = [box]
+    while pending:
+        widget = pending.pop()
+        yield widget
+        pending += getattr(widget, "children", ())
+
+
 def test_slider_and_number_move_together(box: TitleBox) -> None:
-    for pair in box.children[0].children[1].children[:2]:
-        field, slider = pair.children
+    for field in (box.temperature, box.top_p):
+        (pair,) = (w for w in widgets_in(box) if field in getattr(w, "children", ()))
+        _, slider = pair.children
         slider.value = 0.1 + 0.2
         assert field.value == 0.3
         field.value = 0.7
         assert slider.value == 0.7
 
 
-def test_every_control_has_a_label_and_the_page_without_a_kernel_a_sentence(checkpoint: Checkpoint) -> None:
-    box = title_box(checkpoint)
-    controls = (box.typed, box.temperature, box.top_p, box.seed, box.write_button, box.stop_button)
-    assert [c.description for c in controls] == ["Title", "Temperature", "Top-p", "Seed", "Write", "Stop"]
+def test_every_control_has_a_label_and_a_page_without_a_kernel_a_sentence(checkpoint: Checkpoint) -> None:
+    box = title_box(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
+    labels = ["Title", "Write", "Stop", "Instruction", "Seed", "Best of", "Temperature", "Top-p"]
+    found = [getattr(widget, "description", "") for widget in widgets_in(box)]
+    assert sorted(filter(None, found)) == sorted(labels)
     assert repr(box).startswith("The title box")
     assert len(repr(box)) <= 110  # ipywidgets cuts a longer one
 
 
 def test_only_core_widgets_are_used(checkpoint: Checkpoint) -> None:
-    pending, seen = [title_box(checkpoint)], set()
-    while pending:
-        widget = pending.pop()
-        seen.add(widget._model_name)
-        pending += getattr(widget, "children", ())
+    box = title_box(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
     core = {"VBoxModel", "HBoxModel", "TextModel", "BoundedFloatTextModel", "FloatSliderModel", "IntTextModel"}
-    core |= {"ButtonModel", "HTMLModel"}
-    assert seen == core
+    core |= {"BoundedIntTextModel", "DropdownModel", "ButtonModel", "HTMLModel"}
+    assert {widget._model_name for widget in widgets_in(box)} == core

@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opencc import OpenCC
 
-from course_lib.poems import ASSETS, han, load_poems
+from course_lib import paths
+from course_lib.poems import load_poems
+from course_lib.prosody import han
 from course_lib.titles import IN_BOTH, MAX_TITLE, ReadTitle, is_simplified, read_title
 from course_lib.tokenizer import CharacterTokenizer
 
 
 @functools.cache
 def shipped() -> CharacterTokenizer:
-    """Hypothesis asks for it hundreds of times; a fixture would do for the others."""
-    return CharacterTokenizer.load(ASSETS / "checkpoints" / "base" / "tokenizer.json")
+    """Cached, not a fixture: Hypothesis asks for it hundreds of times."""
+    return CharacterTokenizer.load(paths.BASE / "tokenizer.json")
 
 
 def read(typed: str) -> ReadTitle:
@@ -50,9 +52,7 @@ def test_a_simplified_title_is_converted_and_the_user_told(simplified: str, trad
 
 
 def test_a_title_that_is_both_is_kept_and_the_other_reading_named() -> None:
-    assert read("白云") == ReadTitle(
-        "白云", ("Kept as typed. If you meant 白雲, type it so, in Traditional characters.",)
-    )
+    assert read("白云") == ReadTitle("白云", ("Kept as typed. If you meant 白雲, type it in Traditional characters.",))
     assert read("荆山") == ReadTitle("荆山")  # its other form, 荊, is in no poem
 
 
@@ -65,13 +65,14 @@ def test_no_test_title_is_changed() -> None:
     assert sum(bool(read(t).notes) for t in titles) <= 10
 
 
-def test_test_titles_typed_in_simplified_come_back() -> None:
+def test_test_titles_typed_in_simplified_are_converted_back() -> None:
     titles = [p.title for p in load_poems("test")]
     simplify = OpenCC("t2s").convert
     back = [read(simplify(t)).title for t in titles]
     assert sum(map(str.__eq__, titles, back)) >= 930
 
 
+@pytest.mark.slow
 def test_the_characters_in_both_printings_are_those_of_the_poems() -> None:
     counts = Counter[str]()
     for poem in load_poems("train"):
@@ -106,17 +107,17 @@ def test_what_the_model_cannot_read_is_left_out_and_named(typed: str, title: str
     assert not found.refused
 
 
-def test_a_control_mark_is_explained() -> None:
-    assert "A mark such as <EOS> is plain text" in read("春<EOS>").message
-    assert "A mark such as <RES> is plain text" in read("<RES>").message
-    assert "mark" not in read("春<b>").message
+def test_a_special_token_is_explained() -> None:
+    assert "A special token such as <EOS> is plain text" in read("春<EOS>").message
+    assert "A special token such as <RES> is plain text" in read("<RES>").message
+    assert "special token" not in read("春<b>").message
 
 
 @pytest.mark.parametrize(
     ("typed", "title"),
     [
         ("  春　夜\t\n喜雨 ", "春 夜 喜雨"),
-        ("春，夜。雨", "春 夜 雨"),  # as the corpus has it
+        ("春，夜。雨", "春 夜 雨"),  # as in the corpus
         ("\u200b春\ufe0f\x00", "春"),
         ("⼭中", "山中"),  # a radical that looks like the character
         ("\uf900中", "豈中"),  # a compatibility form
@@ -130,7 +131,7 @@ def test_spelling_is_tidied_in_silence(typed: str, title: str) -> None:
 def test_an_unknown_character_is_named_and_kept() -> None:
     found = read("春龘")
     assert found.title == "春龘"
-    assert found.message == "The model does not know 龘 and reads <UNK> (some character) in its place."
+    assert found.message == "The model does not know 龘 and reads <UNK> (an unknown character) instead."
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def test_an_unknown_character_is_named_and_kept() -> None:
         ("<script>alert(1)</script>", "There is no Chinese character"),
         ("《》、", "There is no Chinese character"),
         ("a" * 10_000, "There is no Chinese character"),
-        ("龘", "The model knows nothing of 龘"),
+        ("龘", "The model does not know 龘"),
         ("長" * (MAX_TITLE + 1), "This title has 61 characters; 60 is the most"),
     ],
 )

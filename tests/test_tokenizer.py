@@ -1,4 +1,4 @@
-"""One token a character, and no way from typed text to a control token."""
+"""One token for each character, and no special token from typed text."""
 
 import string
 from pathlib import Path
@@ -8,9 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from course_lib.poems import ASSETS, Poem, load_poems
-from course_lib.roles import END, ROLE_MARKS, example_segments
-from course_lib.tokenizer import ALWAYS_KNOWN, BASE_CONTROLS, PAD, UNK, CharacterTokenizer
+from course_lib import paths
+from course_lib.instructions import Instruction
+from course_lib.poems import Poem, load_poems
+from course_lib.roles import END, ROLE_TOKENS, example_segments
+from course_lib.tokenizer import ALWAYS_KNOWN, BASE_TOKENS, PAD, UNK, CharacterTokenizer
 
 TEXTS = ["天天天\n地地", "天天天，人人", "天天天地地地地"]
 # What is known after five sightings, the most frequent first, then by code point. 天 is there 9 times. The
@@ -36,17 +38,14 @@ def corpus() -> list[Poem]:
 @pytest.fixture(scope="module")
 def shipped() -> CharacterTokenizer:
     """The base checkpoint's tokenizer."""
-    path = ASSETS / "checkpoints" / "base" / "tokenizer.json"
-    if not path.is_file():
-        pytest.skip(f"there is no base checkpoint yet: {path.name} of assets/checkpoints/base is missing")
-    return CharacterTokenizer.load(path)
+    return CharacterTokenizer.load(paths.BASE / "tokenizer.json")
 
 
 # --- the vocabulary -------------------------------------------------------------------------------
 
 
 def test_the_vocabulary_is_in_order_of_frequency() -> None:
-    start = [PLAIN.decode([i], show_controls=True) for i in range(len(EXPECTED_START))]
+    start = [PLAIN.decode([i], show_special_tokens=True) for i in range(len(EXPECTED_START))]
     assert start == EXPECTED_START
     assert len(PLAIN) == 3 + 2 + len(ALWAYS_KNOWN)
 
@@ -59,7 +58,7 @@ def test_exact_ids_of_a_hand_written_example() -> None:
 
 def test_pad_unknown_and_end_are_three_ids() -> None:
     assert (PLAIN.pad_id, PLAIN.unk_id, PLAIN.eos_id) == (0, 1, 2)
-    assert PLAIN.controls == {0: PAD, 1: UNK, 2: END}
+    assert PLAIN.special_tokens == {0: PAD, 1: UNK, 2: END}
 
 
 def test_a_newline_is_one_token_of_its_own() -> None:
@@ -82,42 +81,45 @@ def test_whatever_is_typed_on_a_keyboard_is_known() -> None:
 
 
 @pytest.mark.parametrize("tokenizer", [PLAIN, WITH_ROLES], ids=["base", "with roles"])
-@pytest.mark.parametrize("mark", [*BASE_CONTROLS, *ROLE_MARKS])
-def test_a_typed_mark_is_five_characters(mark: str, tokenizer: CharacterTokenizer) -> None:
-    ids = tokenizer.encode(mark)
-    assert [tokenizer.decode([i]) for i in ids] == list(mark)
+@pytest.mark.parametrize("token", [*BASE_TOKENS, *ROLE_TOKENS])
+def test_a_typed_special_token_is_five_characters(token: str, tokenizer: CharacterTokenizer) -> None:
+    ids = tokenizer.encode(token)
+    assert [tokenizer.decode([i]) for i in ids] == list(token)
     assert len(ids) == 5
-    assert not set(ids) & tokenizer.controls.keys()
+    assert not set(ids) & tokenizer.special_tokens.keys()
 
 
-def test_a_title_that_is_a_mark_stays_a_title() -> None:
+def test_a_title_that_is_a_special_token_stays_a_title() -> None:
     poem = Poem("<RES>天", "某人", ("天地<EOS>，天。",))
-    ids = WITH_ROLES.encode_segments(example_segments(poem, instruction="<INP>"))
-    ins, inp, res = (WITH_ROLES.control_id(mark) for mark in ROLE_MARKS)
-    assert [i for i in ids if i in WITH_ROLES.controls] == [ins, inp, res, WITH_ROLES.eos_id]
+    ids = WITH_ROLES.encode_segments(example_segments(poem, Instruction("x", "x", ("<INP>",))))
+    ins, inp, res = (WITH_ROLES.special_token_id(token) for token in ROLE_TOKENS)
+    assert [i for i in ids if i in WITH_ROLES.special_tokens] == [ins, inp, res, WITH_ROLES.eos_id]
     assert WITH_ROLES.decode(ids) == "<INP>" + "<RES>天" + "天地<EOS>，天。"
-    assert WITH_ROLES.decode(ids, show_controls=True) == "<INS><INP><INP><RES>天<RES>天地<EOS>，天。<EOS>"
+    assert WITH_ROLES.decode(ids, show_special_tokens=True) == "<INS><INP><INP><RES>天<RES>天地<EOS>，天。<EOS>"
 
 
-def as_the_library_reads(tokenizer: CharacterTokenizer, text: str) -> list[int]:
-    """What `tokenizers` makes of the same `tokenizer.json`, told to take marks for text."""
+def reading_all_as_text(tokenizer: CharacterTokenizer) -> Tokenizer:
+    """The same `tokenizer.json` in the `tokenizers` library, set to read typed special tokens as text."""
     library = Tokenizer.from_str(tokenizer.backend.to_str())
     library.encode_special_tokens = True
-    return library.encode(text, add_special_tokens=False).ids
+    return library
 
 
-PIECES = st.one_of(st.sampled_from([*BASE_CONTROLS, *ROLE_MARKS, *"天地<>\n\r "]), st.text(max_size=4))
+ORACLES = [(tokenizer, reading_all_as_text(tokenizer)) for tokenizer in (PLAIN, WITH_ROLES)]
+
+
+PIECES = st.one_of(st.sampled_from([*BASE_TOKENS, *ROLE_TOKENS, *"天地<>\n\r "]), st.text(max_size=4))
 
 
 @given(st.lists(PIECES).map("".join))
 @example("<<EOS>>\n<RES>")
 @example("e\u0301 \U0001f469\u200d\U0001f680 \r\n\x00\ufeff")
-def test_no_text_makes_a_control_token_and_known_text_returns(text: str) -> None:
-    for tokenizer in (PLAIN, WITH_ROLES):
+def test_no_text_makes_a_special_token_and_known_text_is_decoded_unchanged(text: str) -> None:
+    for tokenizer, library in ORACLES:
         ids = tokenizer.encode(text)
         assert len(ids) == len(text)
-        assert set(ids) & tokenizer.controls.keys() <= {tokenizer.unk_id}
-        assert ids == as_the_library_reads(tokenizer, text)
+        assert set(ids) & tokenizer.special_tokens.keys() <= {tokenizer.unk_id}
+        assert ids == library.encode(text, add_special_tokens=False).ids
         shown = "".join(UNK if i == tokenizer.unk_id else c for i, c in zip(ids, text, strict=True))
         assert tokenizer.decode(ids) == shown
         if tokenizer.unk_id not in ids:
@@ -136,22 +138,22 @@ def test_role_ids_come_after_all_others() -> None:
     assert len(tokenizer) == before + 3
     assert tokenizer.add_role_tokens() == [before, before + 1, before + 2]  # again: nothing happens
     assert len(tokenizer) == before + 3
-    assert tokenizer.encode("天地，人\n天") == [3, 5, 6, 1, 4, 3]  # what was there keeps its id
+    assert tokenizer.encode("天地，人\n天") == [3, 5, 6, 1, 4, 3]  # the characters keep their ids
 
 
-def test_any_keyword_can_be_a_mark() -> None:
+def test_any_keyword_can_be_a_special_token() -> None:
     tokenizer = small()
     (question,) = tokenizer.add_role_tokens(["[user]"])
     assert tokenizer.encode_segments([("[user]", "天[user]")]) == [question, 3, *tokenizer.encode("[user]")]
     assert question not in tokenizer.encode("[user]")
 
 
-def test_a_known_character_cannot_be_a_mark() -> None:
-    """Typing it would give the control token."""
+def test_a_known_character_cannot_be_a_special_token() -> None:
+    """Otherwise, typing it would give the special token."""
     tokenizer = small()
     with pytest.raises(ValueError, match=r"'天' is a character of this vocabulary"):
         tokenizer.add_role_tokens(["[user]", "天"])
-    assert tokenizer.controls == PLAIN.controls
+    assert tokenizer.special_tokens == PLAIN.special_tokens
     assert tokenizer.decode(tokenizer.encode("天")) == "天"
 
 
@@ -166,15 +168,15 @@ def test_segments_give_exact_ids() -> None:
     assert WITH_ROLES.encode_segments(segments) == [n, 3, n + 1, 5, 5, n + 2, 3, 6, 4, 2]
 
 
-def test_decode_hides_control_tokens_unless_asked() -> None:
+def test_decode_hides_special_tokens_unless_asked() -> None:
     ids = [0, 3, 1, 2]
     assert PLAIN.decode(ids) == "天<UNK>"
-    assert PLAIN.decode(ids, show_controls=True) == "<PAD>天<UNK><EOS>"
+    assert PLAIN.decode(ids, show_special_tokens=True) == "<PAD>天<UNK><EOS>"
 
 
 @pytest.mark.parametrize("wrong", [-100, -1, len(PLAIN), 10**6])
 def test_an_id_outside_the_vocabulary_is_named(wrong: int) -> None:
-    with pytest.raises(KeyError, match=rf"id {wrong} is not one of"):
+    with pytest.raises(KeyError, match=rf"id {wrong} is not in this vocabulary"):
         PLAIN.decode([3, wrong])
 
 
@@ -183,7 +185,7 @@ def test_a_saved_tokenizer_is_the_same_when_loaded(roles: bool, tmp_path: Path) 
     tokenizer = small(roles=roles)
     tokenizer.save(tmp_path / "tokenizer.json")
     for same in (CharacterTokenizer.load(tmp_path / "tokenizer.json"), tokenizer.copy()):
-        assert same.controls == tokenizer.controls
+        assert same.special_tokens == tokenizer.special_tokens
         assert len(same) == len(tokenizer)
         assert same.has_roles is roles
         for text in ("天地，人\n天", "<EOS>", "<RES>"):
@@ -200,7 +202,7 @@ def test_a_copy_is_independent() -> None:
 
 
 def round_trips(tokenizer: CharacterTokenizer, texts: list[str]) -> int:
-    """Assert that every text comes back, unknown characters aside; how many characters were unknown."""
+    """Assert that each text is decoded unchanged but for unknown characters. Returns how many were unknown."""
     vocabulary = tokenizer.backend.get_vocab()
     unknown = 0
     for text in texts:
@@ -212,6 +214,7 @@ def round_trips(tokenizer: CharacterTokenizer, texts: list[str]) -> int:
     return unknown
 
 
+@pytest.mark.slow
 def test_every_poem_and_title_round_trips(shipped: CharacterTokenizer, corpus: list[Poem]) -> None:
     round_trips(shipped, [p.text for p in corpus])
     round_trips(shipped, [p.title for p in corpus])
@@ -228,7 +231,7 @@ def test_few_characters_of_the_test_poems_are_unknown(shipped: CharacterTokenize
     unknown = round_trips(shipped, texts)
     characters = sum(map(len, texts))
     print(f"unknown in test poems: {unknown} of {characters:,} characters, {unknown / characters:.3%}")
-    assert 0 < unknown < characters / 1_000  # none at all would mean that the test poems were trained on
+    assert 0 < unknown < characters / 1_000  # none would mean that the vocabulary was made from the test poems too
 
 
 def test_the_shipped_vocabulary(shipped: CharacterTokenizer) -> None:

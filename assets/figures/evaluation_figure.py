@@ -1,4 +1,4 @@
-"""The drawing of notebook 06, as SVG: from many poems to a figure, and how sure it is.
+"""Draws the figure of notebook 06 as SVG: from many poems to a share, and how sure the share is.
 
     python assets/figures/evaluation_figure.py
 
@@ -12,23 +12,24 @@ from make_figures import FAINT, GREY, INK, JADE, PALE_JADE, PALE_RED, QUIET, RED
 QUESTIONS = (
     ("Does it follow?", "it ends, and has the form", "rules"),
     ("Does it sound?", "rhymes and tones", "rhyme book"),
-    ("Is it its own?", "runs shared with others", "poems it read"),
-    ("Does it listen?", "to its title, of sixteen", "the model"),
+    ("Is it its own?", "or copied from another?", "training poems"),
+    ("Does it listen?", "its own title, of sixteen", "the model"),
     ("Was it expected?", "the loss, in nats", "the model"),
 )
 RANGES = (("base", 46, 58, 70, GREY), ("fine-tuned", 92, 104, 116, RED), ("real", 112, 127, 142, INK))  # a sketch
 
 
 def evaluation() -> Drawing:
-    """Four stops: write on unseen titles, ask each poem five questions, count, and say how sure the count is."""
+    """Four steps: write on unseen titles, ask each poem five questions, count, and say how sure the count is."""
     d = Drawing(
         1000,
         404,
         "How a model is judged",
-        "Four stops from left to right. Poems are written on titles the model has never seen. Each poem is asked "
+        "Four steps from left to right. Poems are written on titles that the model has never seen. Each poem is asked "
         "five questions: does it follow, does it sound, is it its own, does it listen to its title, was it expected? "
-        "Three are answered by rules, a rhyme book and the poems it read, two by the model itself. The answers are "
-        "counted. The last stop draws each share with its interval, for base model, fine-tuned model and real poems.",
+        "Rules, a rhyme book and the training poems answer three of them; the model itself answers two. The answers "
+        "are counted. The last step draws each share with its interval, for base model, fine-tuned model and real "
+        "poems.",
     )
     _heading(d, 28, "1  write", "on unseen titles")
     for i in (2, 1, 0):
@@ -46,7 +47,7 @@ def evaluation() -> Drawing:
         d.text(522, y + 30, who, size=13, anchor="middle", fill=JADE if asks_model else INK)
     _heading(d, 652, "3  count", "yes or no")
     _draw_count(d, 652, 92)
-    _heading(d, 812, "4  doubt", "other titles, other share")
+    _heading(d, 812, "4  estimate", "how sure is the share?")
     _draw_ranges(d, 812, 92)
     for start, end in ((204, 248), (592, 644), (768, 804)):
         d.path(f"M{start} 230 H{end}", width=2.2, arrow=True)

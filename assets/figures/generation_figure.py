@@ -1,4 +1,4 @@
-"""The drawing of notebook 05, as SVG: how one character after another is chosen.
+"""Draws the figure of notebook 05 as SVG: how each next character is chosen.
 
     python assets/figures/generation_figure.py
 
@@ -14,24 +14,24 @@ KEPT = 4  # of these are in the nucleus
 
 
 def generation() -> Drawing:
-    """A ring: prompt, model, probabilities, one character drawn, and back; the end mark leads out."""
+    """A ring: prompt, model, probabilities, one character drawn, and back. The end mark leads out."""
     d = Drawing(
         1000,
         360,
         "How a poem is written",
-        "A loop. The title in its roles and the characters written so far go into the model. It gives every "
-        "character of its vocabulary a probability. Temperature and top-p shape these; one character is drawn, "
-        "shown in the title box, and appended to what the model reads next. The end mark leaves the loop.",
+        "A loop. The model reads the prompt and the characters written so far. It gives every character of its "
+        "vocabulary a score. Temperature and top-p turn the scores into probabilities. One character is drawn, shown "
+        "in the title box, and appended to what the model reads next. The end mark leaves the loop.",
     )
-    _heading(d, 28, "1  read", "the title in its roles, and all so far")
+    _heading(d, 28, "1  read", "the prompt and the text so far")
     _draw_prompt(d, 28, 90)
     _heading(d, 300, "2  score", "a logit for every character")
     d.box(300, 90, 168, 150, radius=10)
     d.text(384, 158, "the model", size=18, bold=True, anchor="middle")
     d.text(384, 186, "model(input_ids)", font=MONO, size=14, fill=JADE, anchor="middle")
-    _heading(d, 516, "3  shape", "temperature bends, top-p cuts")
+    _heading(d, 516, "3  shape", "by temperature and top-p")
     _draw_bars(d, 516, 90)
-    _heading(d, 792, "4  draw", "by the seed")
+    _heading(d, 792, "4  draw", "with the seed")
     d.box(792, 90, 88, 150, fill=PALE_RED, stroke=RED, radius=10)
     d.text(836, 182, "時", font=SERIF, size=48, fill=RED, anchor="middle")
     for start, end in ((252, 292), (468, 508), (744, 784)):

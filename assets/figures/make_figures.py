@@ -1,10 +1,9 @@
-"""The drawings of notebooks 01 to 04, as SVG; those of 05 and 06 have scripts of their own beside this one.
+"""Draws the figures of notebooks 01 to 04 as SVG. The figures of 05 and 06 have their own scripts in this folder.
 
     python assets/figures/make_figures.py
 
-Each stands on its own sheet of paper, so that it reads alike on a light and on a dark page. Text stays text.
-Every number in them is read from the corpus' counts or from the base checkpoint: run this again when those
-change.
+Each figure has its own background, so it looks the same on light and dark pages. Text stays text. All numbers are
+read from the counts of the corpus and from the base checkpoint: run this again when those change.
 """
 
 from __future__ import annotations
@@ -13,12 +12,8 @@ import json
 from html import escape
 from pathlib import Path
 
-import torch
-
-from course_lib.checkpoints import CONFIG, TOKENIZER, WEIGHTS, read_config
-from course_lib.model import PoetryModel
-from course_lib.poems import ASSETS
-from course_lib.recipes.recipe import BASE
+from course_lib import checkpoints, paths
+from course_lib.checkpoints import CONFIG, SUMS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, load_checkpoint
 from course_lib.tokenizer import CharacterTokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +26,7 @@ MONO = "'DejaVu Sans Mono',Menlo,Consolas,'Noto Sans Mono CJK TC',monospace"
 
 
 class Drawing:
-    """A sheet of paper that shapes are put on; `save` writes it."""
+    """A sheet of paper with shapes on it."""
 
     def __init__(self, width: int, height: int, title: str, description: str) -> None:
         self.size, self.title, self.description = (width, height), title, description
@@ -69,7 +64,7 @@ class Drawing:
         bold: bool = False,
         italic: bool = False,
     ) -> None:
-        """A line of text; `y` is its base line, `anchor` start, middle or end."""
+        """A line of text. `y` is its base line; `anchor` is start, middle or end."""
         style = (' font-weight="bold"' if bold else "") + (' font-style="italic"' if italic else "")
         self.shapes.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{fill}" font-family="{font}" '
@@ -91,7 +86,7 @@ class Drawing:
         )
 
     def save(self, name: str) -> None:
-        """Write the drawing beside this script."""
+        """Write the drawing to the folder of this script."""
         width, height = self.size
         tips = "".join(
             f'<marker id="tip-{colour[1:]}" viewBox="0 0 10 10" refX="8.5" refY="5" markerWidth="7" '
@@ -110,27 +105,27 @@ class Drawing:
         (HERE / name).write_text(svg, encoding="utf-8")
 
 
-# --- 01: the way of the data ----------------------------------------------------------------------
+# --- 01: from poem to poem ------------------------------------------------------------------------
 
 
 def data_way() -> Drawing:
-    """Eight stops, each a module: from the poem on disk to the poem on the screen."""
-    poems = json.loads((ASSETS / "poems" / "counts.json").read_text())["tang"]["training poems"]
-    tokenizer = CharacterTokenizer.load(BASE / TOKENIZER)
+    """Eight modules, from the poems on disk to the poem on the screen."""
+    poems = json.loads((paths.ASSETS / "poems" / "counts.json").read_text())["tang"]["training poems"]
+    tokenizer = CharacterTokenizer.load(paths.BASE / TOKENIZER)
     d = Drawing(
         1000,
         500,
-        "The way of the data",
-        "Eight stops from left to right in two rows: poems, roles, tokenizer, batches; then training, "
+        "From the poems on disk to a poem on the screen",
+        "Eight modules from left to right in two rows: poems, roles, tokenizer, batches; then training, "
         "checkpoints, generation and the title box.",
     )
     stops = [
         ("poems", "01", f"{poems:,} to learn from"),
-        ("roles", "01, 02", "who is speaking"),
+        ("roles", "01, 02", "which part is which"),
         ("tokenizer", "02", "a number for each token"),
-        ("batches", "02", "what is learned, in rows"),
+        ("batches", "02", "rows to learn from"),
         ("training", "04", "predict, compare, adjust"),
-        ("checkpoints", "03", "what was learned, on disk"),
+        ("checkpoints", "03", "the model on disk"),
         ("generation", "05", "one character at a time"),
         ("title_box", "05", "title in, poem out"),
     ]
@@ -240,19 +235,19 @@ def _draw_title_box(d: Drawing, x: float, y: float) -> None:
 
 
 def roles() -> Drawing:
-    """One conversation in the three forms it takes between a chat window and a model."""
+    """One conversation in three forms: as a chat window shows it, as it is sent, and as the model reads it."""
     d = Drawing(
         1000,
         462,
         "One conversation in three forms",
         "Left, a chat window with the turns of user and assistant; the system's sentence is not shown. "
-        "Middle, the list of messages that is sent, system first. Right, the one text the model reads, each "
-        "turn opened by a mark, the last mark left open for the model to go on.",
+        "Middle, the list of messages that is sent, system first. Right, the one text that the model reads. A mark "
+        "opens each turn, and the model continues after the last mark.",
     )
     for x, width, heading, below in (
-        (28, 272, "what you see", "a window"),
-        (336, 308, "what is sent", "a list of messages, all of them, each time"),
-        (680, 292, "what the model reads", "one text; it goes on at the end"),
+        (28, 272, "what you see", "a chat window"),
+        (336, 308, "what is sent", "the whole list of messages, each time"),
+        (680, 292, "what the model reads", "one text; the model continues it"),
     ):
         d.text(x, 44, heading, size=19, bold=True)
         d.text(x, 67, below, size=14.5, fill=QUIET)
@@ -320,15 +315,14 @@ def _draw_marked(d: Drawing) -> None:
 
 
 def mask() -> Drawing:
-    """What is read, what is learned, and the shift by one that turns labels into targets."""
+    """The tokens that are read, the labels that are learned, and the shift by one that gives the targets."""
     d = Drawing(
         1000,
         372,
         "The mask and the shift by one",
-        "Three rows of cells. First the tokens read: instruction and title in grey, the poem in ink, the end "
-        "mark in red. Then the labels at the same places: minus 100 under all that is grey. Then the "
-        "targets: the labels moved one place to the left, so that the response mark has to predict the "
-        "first character of the poem.",
+        "Three rows of cells. First the tokens that are read: instruction and title in grey, the poem in black, the "
+        "end mark in red. Then the labels at the same places: minus 100 below every grey cell. Then the targets: the "
+        "labels moved one place to the left, so the response token predicts the first character of the poem.",
     )
     prompt = ["<INS>", "請", "…", "詩", "<INP>", "春", "夜", "喜", "雨", "<RES>"]
     answer = ["好", "雨", "…", "城", "。", "<EOS>"]
@@ -362,7 +356,7 @@ def mask() -> Drawing:
     d.path(f"M{begin:g} 50 v-8 H{end[0] + end[1]:g} v8", stroke=INK)
     middle = (begin + end[0] + end[1]) / 2
     d.text(middle, 32, "the response: learned", size=15, anchor="middle", bold=True)
-    note = "the shift by one, done once, in the loss"
+    note = "the loss moves the labels one place to the left"
     d.text(last[0] - 12, 246, note, size=15, fill=QUIET, anchor="end", italic=True)
     d.text(154, 350, "-100: the loss skips this place", size=14.5, fill=QUIET)
     return d
@@ -390,10 +384,9 @@ def _draw_cell(d: Drawing, x: float, y: float, width: float, token: str, read: b
 
 
 def checkpoint() -> Drawing:
-    """The files of a checkpoint folder, and what the weights are made of."""
-    config = read_config(BASE / CONFIG)
-    with torch.device("meta"):
-        weights = dict(PoetryModel(config).named_parameters())
+    """The files of a checkpoint folder, and the parameters by part."""
+    model = load_checkpoint(paths.BASE).model
+    config, weights = model.config, dict(model.named_parameters())
 
     def count(*parts: str) -> int:
         return sum(w.numel() for name, w in weights.items() if any(part in name for part in parts))
@@ -401,8 +394,8 @@ def checkpoint() -> Drawing:
     layers, heads, size = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
     parts = [
         ("embedding", f"{config.vocab_size:,} tokens × {size} numbers", count("embed_tokens"), RED),
-        ("attention", f"{layers} layers, {heads} heads each: look back", count("self_attn"), JADE),
-        ("MLP", f"{layers} layers, {config.intermediate_size} wide: think it over", count("mlp"), INK),
+        ("attention", f"{layers} layers, {heads} heads each: reads earlier tokens", count("self_attn"), JADE),
+        ("MLP", f"{layers} layers, {config.intermediate_size} wide: works on each token", count("mlp"), INK),
         ("norms", "a scale for each channel", count("norm"), GREY),
     ]
     total = sum(w.numel() for w in weights.values())
@@ -424,9 +417,9 @@ def checkpoint() -> Drawing:
         (WEIGHTS, "every number the model has learned", RED),
         (CONFIG, "its shape: layers, heads, widths", INK),
         (TOKENIZER, "which character has which number", INK),
-        ("tokenizer_config.json", "special tokens; later, the chat template", INK),
-        ("MODEL_CARD.md", "what it read, for how long, how well", INK),
-        ("SHA256SUMS", "tells a damaged file", INK),
+        (TOKENIZER_CONFIG, "special tokens; later, the chat template", INK),
+        (checkpoints.CARD, "its data, its training, its results", INK),
+        (SUMS, "checksums, to find a damaged file", INK),
     ]
     for i, (name, what, colour) in enumerate(files):
         y = 89 + 47 * i
@@ -451,21 +444,20 @@ def checkpoint() -> Drawing:
 
 
 def loop() -> Drawing:
-    """Five things that happen in a step, in a ring, and what the loop reports."""
+    """The five parts of a training step, in a ring, and what the loop reports."""
     d = Drawing(
         1000,
         470,
         "The training loop",
-        "A ring of five steps: take a batch, predict the next tokens, compare with the labels, find out "
-        "which way each weight should go, move the weights a little; then the next batch. Each round reports "
-        "the loss to the plot; now and then the model is tested on poems held out, writes a poem, and is "
-        "saved.",
+        "A ring of five parts: take a batch, predict the next tokens, compare them with the labels, look back to see "
+        "how each weight changes the loss, move the weights a little; then the next batch. Each step reports the loss "
+        "to the plot. From time to time the model is evaluated on poems held out, writes a poem, and is saved.",
     )
     steps = [
         (229, 30, "1  take a batch", "rows of titles and poems", "batch"),
-        (430, 180, "2  predict", "a chance for every next token", "logits = model(input_ids)"),
+        (430, 180, "2  predict", "probabilities of the next token", "logits = model(input_ids)"),
         (392, 342, "3  compare", "with the labels, response only", "loss = cross_entropy(…)"),
-        (66, 342, "4  look back", "which way for each weight?", "loss.backward()"),
+        (66, 342, "4  look back", "how weights change the loss", "loss.backward()"),
         (28, 180, "5  adjust", "a small step for every weight", "optimizer.step()"),
     ]
     for x, y, name, what, code in steps:
@@ -488,23 +480,23 @@ def loop() -> Drawing:
     d.path("M744 92 V164 H952", stroke=QUIET)
     d.path("M748 98 C764 136 800 146 948 154", stroke=RED, width=3)
     d.text(942, 112, "the loss, live", size=15, anchor="end")
-    d.text(722, 220, "now and then", size=14.5, fill=QUIET, italic=True)
+    d.text(722, 220, "from time to time", size=14.5, fill=QUIET, italic=True)
     chores = (
         ("evaluate", "on poems held out"),
-        ("write 春夜喜雨", "to see it, not only count"),
-        ("save", "to go on later"),
+        ("write 春夜喜雨", "to read it, not only to count"),
+        ("save", "to continue later"),
     )
     for i, (name, what) in enumerate(chores):
         y = 232 + 62 * i
         d.box(722, y, 250, 54)
         d.text(738, y + 23, name, size=16, bold=True, font=SANS)
         d.text(738, y + 43, what, size=14, fill=QUIET)
-    d.text(722, 440, "break: the model stays as far as it got", size=14.5, fill=QUIET, italic=True)
+    d.text(722, 440, "after break the model stays as it is", size=14.5, fill=QUIET, italic=True)
     return d
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all figures."""
     for name, drawing in (
         ("data_way.svg", data_way()),
         ("roles.svg", roles()),

@@ -1,30 +1,25 @@
-"""*Check yourself*: each function takes a learner's answer and says how it stands.
+"""*Check yourself*: each function takes a learner's answer and returns a verdict.
 
     >>> from course_lib import checks
     >>> checks.end_mark(...)
     not attempted: put your answer in place of the three dots
 
-An answer is *not attempted* (still `...`), *wrong* (with a hint that does not give it away), *right*, or it
-*raised* an error of its own. The exercises are in modules of their own, a few notebooks each, in the order they
-stand there; here they are all in one place.
+An answer is *not attempted* (still `...`), *wrong* (with a hint), *right*, or it *raised* an error. The exercises of
+notebooks 01 and 02 are in `data`, of 03 and 04 in `training`, of 05 in `generation`, and of 06 in `evaluation`.
 """
 
 from course_lib.checks.data import end_mark, labels, padded, regular, segments, shift
 from course_lib.checks.evaluation import interval, longest_run, rhyming
 from course_lib.checks.generation import nucleus_size, read_until, sharpened
 from course_lib.checks.training import choices, clipped, diluted_loss, grown_embedding, layer_parameters, response_loss
-from course_lib.checks.verdict import NotAttempted, State, Verdict, call, exercise
+from course_lib.checks.verdict import Verdict
 
 __all__ = [
-    "NotAttempted",
-    "State",
     "Verdict",
-    "call",
     "choices",
     "clipped",
     "diluted_loss",
     "end_mark",
-    "exercise",
     "grown_embedding",
     "interval",
     "labels",

@@ -1,0 +1,1 @@
+"""The commands of `python -m course_lib`. They read options, call the library, and print."""

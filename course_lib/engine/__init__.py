@@ -1,0 +1,6 @@
+"""What training runs on: the machine, its processes, the optimizers, and a loss that saves memory."""
+
+from course_lib.engine.machine import Machine, choose_device, release_memory
+from course_lib.engine.processes import SINGLE_PROCESS, World
+
+__all__ = ["SINGLE_PROCESS", "Machine", "World", "choose_device", "release_memory"]

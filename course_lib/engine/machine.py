@@ -1,4 +1,4 @@
-"""Which processor to use and how: measured on the machine, not guessed from its name."""
+"""The machine a model runs on: device, type of the matrix products, compiled or not, and processes."""
 
 from __future__ import annotations
 
@@ -6,58 +6,159 @@ import ctypes
 import gc
 import logging
 import math
+import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
+
+from course_lib.batches import Batch
+from course_lib.engine.processes import SINGLE_PROCESS, World, init_processes
 
 logger = logging.getLogger(__name__)
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a model runs and how. `precision` is the type of the matrix products; weights stay float32."""
+
+    device: torch.device
+    precision: torch.dtype
+    compiled: bool = False
+    world: World = SINGLE_PROCESS
+
+    @classmethod
+    def choose(cls, device: str | None = None, precision: str = "auto", compiled: bool = False) -> Machine:
+        """The device with this name, or the best one here; "auto" takes the fastest precision.
+
+        Raises:
+            ValueError: this machine has no such device, or the precision is none of auto, bf16, fp16 and float32.
+        """
+        if precision not in ("auto", *PRECISIONS):
+            raise ValueError(f"precision is {precision!r}, must be one of auto, {', '.join(PRECISIONS)}")
+        chosen = choose_device(device)
+        return cls(chosen, PRECISIONS.get(precision) or choose_precision(chosen), compiled)
+
+    def joined(self) -> Machine:
+        """The same machine, together with the other processes that `torchrun` started."""
+        world, device = init_processes(self.device)
+        return replace(self, device=device, world=world, precision=world.broadcast(self.precision))
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch on this device. On CUDA the program does not wait for the copy."""
+        if self.device.type == "cuda":
+            parts = (None if part is None else part.pin_memory().to(self.device, non_blocking=True) for part in batch)
+        else:
+            parts = (None if part is None else part.to(self.device) for part in batch)
+        return Batch._make(parts)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which matrices are multiplied in `precision`."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def compile(self, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """The function, compiled if this machine compiles."""
+        return try_compile(function) if self.compiled else function
+
+    def __str__(self) -> str:
+        """One line for the user: `device cpu (2 threads), bfloat16 products, compiled`."""
+        detail = ""
+        if self.device.type == "cpu":
+            detail = f" ({torch.get_num_threads()} threads)"
+        if self.device.type == "cuda":
+            detail = f" ({torch.cuda.get_device_name(self.device)})"
+        products = str(self.precision).removeprefix("torch.")
+        processes = f", {self.world.size} processes" if self.world.size > 1 else ""
+        how = "compiled" if self.compiled else "not compiled"
+        return f"device {self.device.type}{detail}, {products} products, {how}{processes}"
+
+    @property
+    def full_name(self) -> str:
+        """The same line with the processor's name in front, for model cards."""
+        return f"{processor_name()}: {self}" if self.device.type == "cpu" else str(self)
+
+
+class Pending:
+    """A few numbers that a GPU may still be computing. Only `read` waits for them."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values.to("cpu", non_blocking=True) if values.is_cuda else values
+        self._copied = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
+
+    def read(self) -> list[float]:
+        """The numbers; waits until they are there."""
+        if self._copied:
+            self._copied.synchronize()
+        return self._values.tolist()
+
+
+def processor_name() -> str:
+    """The name that the processor gives itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+# --- the choice of device and precision -----------------------------------------------------------
+
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device asked for, else the first there is of `cuda`, `mps` and `cpu`.
+    """The device with this name; without a name, the first one here of `cuda`, `mps` and `cpu`.
 
     Raises:
-        ValueError: the device asked for is not on this machine.
+        ValueError: this machine has no such device.
     """
-    there: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    usable = [kind for kind, is_available in available.items() if is_available]
     if name is None:
-        return torch.device(next(kind for kind, is_there in there.items() if is_there()))
-    kind = name.partition(":")[0]
-    if kind not in there or not there[kind]():
-        usable = ", ".join(k for k, is_there in there.items() if is_there())
-        raise ValueError(f"no device {name!r} on this machine; it has {usable}")
+        return torch.device(usable[0])
+    if name.partition(":")[0] not in usable:
+        raise ValueError(f"no device {name!r} on this machine; it has {', '.join(usable)}")
     return torch.device(name)
 
 
 def choose_precision(device: torch.device) -> torch.dtype:
-    """The type to multiply matrices in: the first of these whose products take at most 2/3 of float32's time.
-
-    bfloat16; on a GPU float16, for those that have no units for bfloat16; else float32. Weights, sums and losses
-    stay float32.
-    """
-    torch.set_float32_matmul_precision("high")  # on CUDA, float32 products may use TF32
-    few_bits = (torch.bfloat16,) if device.type == "cpu" else (torch.bfloat16, torch.float16)
-    times = product_times(device, (*few_bits, torch.float32))
-    return next((t for t in few_bits if times[t] < 2 / 3 * times[torch.float32]), torch.float32)
+    """The fastest type for matrix products on this device. Weights, sums and losses stay float32."""
+    if device.type == "cuda":
+        return precision_for_capability(torch.cuda.get_device_capability(device))
+    short = (torch.bfloat16,) if device.type == "cpu" else (torch.bfloat16, torch.float16)
+    return fastest_precision(product_times(device, (*short, torch.float32)))
 
 
-def product_times(device: torch.device, types: Sequence[torch.dtype], size: int = 512) -> dict[torch.dtype, float]:
-    """Seconds that a product of two (size, size) matrices takes in each type; infinite where there is none.
+def precision_for_capability(capability: tuple[int, int]) -> torch.dtype:
+    """The 16-bit type of a CUDA device: bfloat16 from compute capability 8.0 (A100), else float16 (T4: 7.5)."""
+    return torch.bfloat16 if capability >= (8, 0) else torch.float16
 
-    The types take turns and the best time of each counts, so that a busy moment does not decide. One that has no
-    chance gets two turns only: without units for bfloat16, a product of it may take a hundred times as long.
+
+def fastest_precision(times: Mapping[torch.dtype, float]) -> torch.dtype:
+    """The first type whose product takes less than 2/3 of float32's time; otherwise float32."""
+    return next((dtype for dtype in times if times[dtype] < 2 / 3 * times[torch.float32]), torch.float32)
+
+
+def product_times(
+    device: torch.device,
+    types: Sequence[torch.dtype],
+    size: int = 512,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[torch.dtype, float]:
+    """Seconds that a product of two (size, size) matrices takes in each type; infinite if the device has no such type.
+
+    The types take turns and the best time of each counts, so that a busy moment does not decide. A type five times
+    slower than the best is dropped after two turns: without hardware for bfloat16 it can be a hundred times slower.
     """
     best = dict.fromkeys(types, math.inf)
     for turn in range(24):
@@ -66,67 +167,52 @@ def product_times(device: torch.device, types: Sequence[torch.dtype], size: int 
                 continue
             try:
                 matrix = torch.ones(size, size, dtype=dtype, device=device)
-                start = time.perf_counter()
-                (matrix @ matrix)[0, 0].item()  # .item() waits for a GPU to finish
+                start = clock()
+                (matrix @ matrix)[0, 0].item()  # .item() waits for the device to finish
             except RuntimeError:  # the device has no such type
                 continue
-            best[dtype] = min(best[dtype], time.perf_counter() - start)
+            best[dtype] = min(best[dtype], clock() - start)
     return best
 
 
-class KeepFloat32(TorchFunctionMode):
-    """A context in which `tensor.bfloat16()` gives a float32 copy.
-
-    For `torch.optim.Muon`, which multiplies in bfloat16 on every machine, whether that is fast there or not.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.bfloat16:
-            return args[0].to(torch.float32, copy=True)
-        return func(*args, **(kwargs or {}))
+# --- compiling and memory -------------------------------------------------------------------------
 
 
-def release_memory() -> None:
-    """Give back to the system what is no longer used.
-
-    Objects that refer to each other are found first: PyTorch ties such a knot around a program's first optimizer.
-    Linux's C library, for its part, keeps what was freed, in pieces that the next run may not fit (`malloc_trim(3)`).
-    """
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim:  # glibc has it, musl has not
-        trim(0)
-
-
-def try_compile(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """`torch.compile(function)`, or the function itself, with one line in the log, if that is not possible.
+def try_compile(
+    function: Callable[Arguments, Result], backend: str | Callable[..., Any] = "inductor"
+) -> Callable[Arguments, Result]:
+    """`torch.compile(function)`. If that fails, logs one warning and runs `function` uncompiled from then on.
 
     Compiling happens at the first call for each new shape and takes 10 to 60 seconds.
     """
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl", "c++")):
         logger.warning("no C++ compiler found: the model runs uncompiled, at about half the speed")
         return function
-    fast: Callable[Arguments, Result] | None = torch.compile(function, dynamic=False)
+    compiled: Callable[Arguments, Result] | None = torch.compile(function, dynamic=False, backend=backend)
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        nonlocal fast
-        if fast is not None:
-            try:
-                return fast(*args, **kwargs)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                reason = str(error).strip().partition("\n")[0]
-                logger.warning("compiling failed, the model runs uncompiled: %s", reason)
-                fast = None
-        return function(*args, **kwargs)
+        nonlocal compiled
+        if compiled is None:
+            return function(*args, **kwargs)
+        try:
+            return compiled(*args, **kwargs)
+        except Exception as error:
+            result = function(*args, **kwargs)  # raises if the error is the function's own
+            reason = str(error).strip().partition("\n")[0]
+            logger.warning("compiling failed, the model runs uncompiled: %s", reason or type(error).__name__)
+            compiled = None
+            return result
 
     return call
 
 
-def describe(device: torch.device, precision: torch.dtype, compiled: bool) -> str:
-    """One line that says what was chosen: `device cpu (2 threads), bfloat16 products, compiled`."""
-    name = f"{torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    parts = [f"device {device.type} ({name})" if name else f"device {device.type}"]
-    parts.append(f"{str(precision).removeprefix('torch.')} products")
-    return ", ".join([*parts, "compiled" if compiled else "not compiled"])
+def release_memory() -> None:
+    """Return memory that is no longer used to the system; call it before a long run.
+
+    Objects that refer to each other are collected first: PyTorch creates such a cycle around the first optimizer.
+    Linux's C library keeps freed memory in pieces that the next run may not fit into; `malloc_trim(3)` returns them.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:  # glibc has it, musl does not
+        trim(0)

@@ -1,0 +1,29 @@
+"""How good is a model? Metrics with intervals, on titles and poems that it has never read."""
+
+from course_lib.evaluation.compare import compare, evaluate
+from course_lib.evaluation.held_out import held_out_loss, loss_rows
+from course_lib.evaluation.judge import judge, passes, shuffled
+from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, bootstrap_mean, side_by_side, table_rows
+from course_lib.evaluation.novelty import PoemIndex, distinct_2, training_index
+from course_lib.evaluation.title_fit import log_likelihoods, title_fit
+
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Evaluation",
+    "PoemIndex",
+    "bootstrap_mean",
+    "compare",
+    "distinct_2",
+    "evaluate",
+    "held_out_loss",
+    "judge",
+    "log_likelihoods",
+    "loss_rows",
+    "passes",
+    "shuffled",
+    "side_by_side",
+    "table_rows",
+    "title_fit",
+    "training_index",
+]

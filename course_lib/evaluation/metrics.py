@@ -1,52 +1,57 @@
-"""A figure, how sure we are of it, and all figures of a checkpoint in a table."""
+"""What is measured, how sure we are of it, and all metrics of a checkpoint in a table.
+
+Most metrics are means over poems, and come with a 95 % interval from the bootstrap (Efron 1979): the range in which
+the metric would probably lie for another sample of titles. If the intervals of two checkpoints overlap widely, the
+two may well be equally good.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A share or a mean, and where it lies with 95 % confidence; None where that cannot be said."""
+class Estimate:
+    """A share or a mean, with its 95 % interval; the interval is None if the bootstrap does not apply."""
 
     value: float
     interval: tuple[float, float] | None = None
 
 
-def mean_figure(
-    numerators: Sequence[float], denominators: Sequence[float] | None = None, seed: int = 0
-) -> Figure | None:
-    """The ratio of two sums over texts, a plain mean without denominators, with its percentile-bootstrap interval.
+def bootstrap_mean(numerators: ArrayLike, denominators: ArrayLike | None = None, seed: int = 0) -> Estimate | None:
+    """The mean of (N,) numbers, or the ratio of two sums over N texts, with its percentile-bootstrap interval.
 
-    The texts are drawn anew, with replacement, as many as there are, 2,000 times. None if the denominators are all 0.
+    The bootstrap draws N texts with replacement, 2,000 times, and computes the mean of each sample.
+    Returns None if there are no numbers, or if all denominators are 0.
     """
     above = np.asarray(numerators, dtype=np.float64)
     below = np.ones_like(above) if denominators is None else np.asarray(denominators, dtype=np.float64)
     if not below.sum():
         return None
-    drawn = np.random.default_rng(seed).multinomial(len(above), np.full(len(above), 1 / len(above)), RESAMPLES)
-    with np.errstate(invalid="ignore"):  # a resample without a single line of verse
-        ratios = (drawn @ above) / (drawn @ below)
-    low, high = np.nanpercentile(ratios, (2.5, 97.5))
-    return Figure(float(above.sum() / below.sum()), (float(low), float(high)))
+    times_drawn = np.random.default_rng(seed).multinomial(len(above), np.full(len(above), 1 / len(above)), RESAMPLES)
+    with np.errstate(invalid="ignore"):  # a sample may have no line of verse at all: 0 / 0
+        means = (times_drawn @ above) / (times_drawn @ below)
+    low, high = np.nanpercentile(means, (2.5, 97.5))
+    return Estimate(float(above.sum() / below.sum()), (float(low), float(high)))
 
 
-def known(figures: Mapping[str, Figure | None]) -> dict[str, Figure]:
-    """Those of the figures that there are."""
-    return {name: figure for name, figure in figures.items() if figure}
+def without_none(estimates: Mapping[str, Estimate | None]) -> dict[str, Estimate]:
+    """The estimates that are not None."""
+    return {name: estimate for name, estimate in estimates.items() if estimate}
 
 
-# --- the figures of a checkpoint ------------------------------------------------------------------
+# --- the metrics of a checkpoint ------------------------------------------------------------------
 
 
-class Measure(NamedTuple):
-    """How a figure is called in a table, what it is in, and the question that it helps to answer."""
+class Metric(NamedTuple):
+    """The label of a metric in a table, its unit, and the question that it helps to answer."""
 
     label: str
     unit: str
@@ -55,51 +60,55 @@ class Measure(NamedTuple):
 
 FOLLOWS, SOUNDS, LISTENS, OWN_WORK, LOSS = "Follows", "Sounds", "Listens", "Own work", "Loss"
 
-MEASURES = {
-    "ended": Measure("ends by itself", "%", FOLLOWS),
-    "well_formed": Measure("well formed", "%", FOLLOWS),
-    "repeats_a_line": Measure("repeats a line", "%", FOLLOWS),
-    "rhymes": Measure("rhymes", "%", SOUNDS),
-    "rhymes_in_form": Measure("… of those with 4 or 8 lines", "%", SOUNDS),
-    "alternating": Measure("lines alternate", "%", SOUNDS),
-    "alternating_in_form": Measure("… of those with 4 or 8 lines", "%", SOUNDS),
-    "regulated": Measure("tones without fault", "%", SOUNDS),
-    "own_title_gain": Measure("own title, gain", "nats/char.", LISTENS),
-    "own_title_wins": Measure("own title wins, of 16", "%", LISTENS),
-    "longest_run": Measure("longest shared run", "characters", OWN_WORK),
-    "copies_a_line": Measure("copies a line", "%", OWN_WORK),
-    "distinct_2": Measure("distinct pairs", "%", OWN_WORK),
-    "response_loss": Measure("response", "nats/char.", LOSS),
-    "whole_loss": Measure("whole sequence", "nats/char.", LOSS),
-    "plain_text_loss": Measure("plain text", "nats/char.", LOSS),
+METRICS = {
+    "ended": Metric("ends by itself", "%", FOLLOWS),
+    "well_formed": Metric("well formed", "%", FOLLOWS),
+    "repeats_a_line": Metric("repeats a line", "%", FOLLOWS),
+    "obeys": Metric("obeys the instruction", "%", FOLLOWS),
+    "rhymes": Metric("rhymes", "%", SOUNDS),
+    "rhymes_in_form": Metric("… of those with 4 or 8 lines", "%", SOUNDS),
+    "alternating": Metric("lines alternate", "%", SOUNDS),
+    "alternating_in_form": Metric("… of those with 4 or 8 lines", "%", SOUNDS),
+    "regulated": Metric("tones without fault", "%", SOUNDS),
+    "own_title_gain": Metric("own title, gain", "nats/char.", LISTENS),
+    "own_title_wins": Metric("own title wins, of 16", "%", LISTENS),
+    "longest_run": Metric("longest shared run", "characters", OWN_WORK),
+    "copies_a_line": Metric("copies a line", "%", OWN_WORK),
+    "distinct_2": Metric("distinct pairs", "%", OWN_WORK),
+    "response_loss": Metric("response", "nats/char.", LOSS),
+    "whole_loss": Metric("whole sequence", "nats/char.", LOSS),
+    "plain_text_loss": Metric("plain text", "nats/char.", LOSS),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures by their names in `MEASURES`; what does not apply is not there."""
+    """The estimates, by their names in `METRICS`, without the metrics that do not apply.
 
-    figures: Mapping[str, Figure]
-    titles: int  # texts that were judged
-    poems: int = 0  # poems that the losses are means over
+    `titles` texts were judged. The losses are means over `poems` poems.
+    """
+
+    estimates: Mapping[str, Estimate]
+    titles: int
+    poems: int = 0
 
     def __getitem__(self, name: str) -> float:
-        return self.figures[name].value
+        return self.estimates[name].value
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, rounded to what is worth reading, None where one does not apply; and their intervals."""
-        found = {name: self.figures.get(name) for name in MEASURES}
-        intervals = {n: [round(x, 4) for x in f.interval] for n, f in found.items() if f and f.interval}
-        values = {name: round(figure.value, 4) if figure else None for name, figure in found.items()}
+        """All metrics by name, to four digits, and their intervals. A metric that does not apply is None."""
+        estimates = {name: self.estimates.get(name) for name in METRICS}
+        values = {name: round(estimate.value, 4) if estimate else None for name, estimate in estimates.items()}
+        intervals = {n: [round(x, 4) for x in e.interval] for n, e in estimates.items() if e and e.interval}
         return {"titles": self.titles, "poems": self.poems, **values, "intervals": intervals}
 
     def table(self) -> str:
-        """The figures, one a row, for reading."""
+        """The metrics as text, one a line."""
         return side_by_side({"": self})
 
 
 def side_by_side(columns: Mapping[str, Evaluation]) -> str:
-    """Several evaluations as a table of text; see `table_rows`."""
+    """Several evaluations as one table of text, a column for each; see `table_rows`."""
     rows = [["", "", *columns], *table_rows(columns)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -107,24 +116,26 @@ def side_by_side(columns: Mapping[str, Evaluation]) -> str:
 
 
 def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> list[list[str]]:
-    """A row for each figure: its question, where that is another than the row above's; its label; its cells.
+    """A row for each metric: the question, the label, then a cell for each evaluation.
 
-    What applies to none of the evaluations is left out, and with `only` what belongs to other questions.
+    The question stands only in the first row of its group. Metrics that apply to none of the evaluations are left
+    out. `only` keeps the metrics of one question.
     """
     rows: list[list[str]] = []
-    asked = ""
-    for name, (label, unit, question) in MEASURES.items():
-        cells = [cell(evaluation.figures.get(name), unit) for evaluation in columns.values()]
+    question_above = ""
+    for name, (label, unit, question) in METRICS.items():
+        cells = [cell(evaluation.estimates.get(name), unit) for evaluation in columns.values()]
         if any(cells) and only in (None, question):
-            rows.append(["" if question == asked else question, f"{label} ({unit})", *cells])
-            asked = question
+            rows.append(["" if question == question_above else question, f"{label} ({unit})", *cells])
+            question_above = question
     return rows
 
 
-def cell(figure: Figure | None, unit: str) -> str:
-    """A figure in a table: 98.5 [96.0, 99.5]."""
-    if figure is None:
+def cell(estimate: Estimate | None, unit: str) -> str:
+    """An estimate as a table shows it: "98.5 [96.0, 99.5]"; "" for None."""
+    if estimate is None:
         return ""
-    times, digits = (100, 1) if unit == "%" else (1, 2 if unit == "characters" else 3)
-    value, *interval = (f"{times * x:.{digits}f}" for x in (figure.value, *(figure.interval or ())))
-    return f"{value} [{', '.join(interval)}]" if interval else value
+    factor = 100 if unit == "%" else 1
+    digits = {"%": 1, "characters": 2}.get(unit, 3)
+    numbers = [f"{factor * x:.{digits}f}" for x in (estimate.value, *(estimate.interval or ()))]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if estimate.interval else numbers[0]

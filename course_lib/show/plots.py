@@ -1,50 +1,126 @@
-"""Several evaluations in one picture: each share a dot, each interval a line."""
+"""The plots of the notebooks: loss curves, and several evaluations in one figure.
+
+A function returns a `Picture`, which a notebook displays when it ends a cell. Nothing here uses `pyplot`, so no figure
+stays open and none is shown twice.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import PIL.Image
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from course_lib.evaluation.metrics import MEASURES, Evaluation
+from course_lib.batches import ceil_div
+from course_lib.evaluation.metrics import METRICS, Evaluation
 from course_lib.evaluation.title_fit import OTHERS
-from course_lib.show.live_plot import BLUE, VERMILION
+from course_lib.losses import Loss
+from course_lib.training import StepReport
+
+BLUE, VERMILION = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart (Okabe & Ito 2008)
+COLOURS = 64  # in a stored picture: a third of the bytes that all colours would take
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Picture:
+    """A matplotlib figure that a notebook displays as a small PNG."""
+
+    figure: Figure
+
+    def _repr_png_(self) -> bytes:
+        canvas: Any = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        image = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        file = io.BytesIO()
+        image.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(file, format="png")
+        return file.getvalue()
+
+    def __repr__(self) -> str:  # stored in the notebook beside the PNG, so it never changes
+        return "<Picture>"
+
+
+# --- the losses of a run --------------------------------------------------------------------------
+
+POINTS = 250  # of one curve: more points would not be seen
+
+
+def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Picture:
+    """The losses of a run against its steps: training and evaluation, response and whole sequence.
+
+    `before` is the evaluation before the first step. A long run is drawn as means of neighbouring steps.
+    """
+    figure = Figure(figsize=(7.2, 3.6), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    steps, train = thinned(reports)
+    evaluated = [(0, before)] if before is not None else []
+    evaluated += [(report.step, report.evaluation) for report in reports if report.evaluation is not None]
+    kinds = (("response", BLUE, "-", "o"), ("whole sequence", VERMILION, "--", "s"))
+    for part, (name, colour, dash, marker) in enumerate(kinds):  # in the order of Loss's fields
+        thin = {"color": colour, "alpha": 0.45, "lw": 1}
+        bold = {"color": colour, "linestyle": dash, "marker": marker, "lw": 2, "ms": 4.5}
+        _curve(axes, steps, [loss[part] for loss in train], f"train, {name}", **thin)
+        evaluation_steps = [step for step, _ in evaluated]
+        _curve(axes, evaluation_steps, [loss[part] for _, loss in evaluated], f"evaluation, {name}", **bold)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss, nats per token")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="medium")
+    return Picture(figure)
+
+
+def _curve(axes: Axes, steps: Sequence[float], values: Sequence[float], label: str, **style: Any) -> None:
+    if values:  # the legend must not name a curve without points
+        axes.plot(steps, values, label=label, **style)
+
+
+def thinned(reports: Sequence[StepReport], points: int = POINTS) -> tuple[list[float], list[Loss]]:
+    """At most `points` steps and training losses. Each is the mean of as many neighbours as needed."""
+    width = ceil_div(len(reports), points) or 1
+    groups = [reports[i : i + width] for i in range(0, len(reports), width)]
+    steps = [sum(report.step for report in group) / len(group) for group in groups]
+    losses = [Loss(*np.mean([report.loss for report in group], axis=0).tolist()) for group in groups]
+    return steps, losses
+
+
+# --- evaluations compared -------------------------------------------------------------------------
 
 SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
 STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))
-APART = 0.22  # between the dots of one measure, of 1 between two measures
+APART = 0.22  # the distance between two dots of one metric; two metrics are 1 apart
 
 
-def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = SHARES) -> Figure:
-    """The shares of these names, in per cent, each evaluation in a colour and a mark of its own.
+def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = SHARES) -> Picture:
+    """The metrics `names` of several evaluations, in per cent, each with its 95 % interval as a line.
 
-    A line is the 95 % interval. What an evaluation does not have is left out. The dotted line is chance: how often
-    the own title would win if the poem had nothing to do with it.
+    Every evaluation has its own colour and marker. The dotted line is chance: how often a poem's own title would win
+    if the poem had nothing to do with it.
 
     Raises:
-        ValueError: there are no evaluations, more than can be told apart, or one of the names is not a share.
+        ValueError: there are no evaluations, more than five, or a name is not that of a share.
     """
     if not 0 < len(columns) <= len(STYLES):
-        raise ValueError(f"{len(columns)} evaluations; 1 to {len(STYLES)} can be told apart in one picture")
-    if wrong := [name for name in names if name not in MEASURES or MEASURES[name].unit != "%"]:
-        raise ValueError(f"no share named {', '.join(wrong)}: choose from {', '.join(SHARES)}")
+        raise ValueError(f"{len(columns)} evaluations: one figure shows 1 to {len(STYLES)}")
+    if wrong := [name for name in names if name not in METRICS or METRICS[name].unit != "%"]:
+        raise ValueError(f"no share is named {', '.join(wrong)}. Choose from {', '.join(SHARES)}")
     figure = Figure(figsize=(7.2, 1.2 + 0.5 * len(names)), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     middle = (len(columns) - 1) / 2
-    for place, ((name, evaluation), (colour, mark)) in enumerate(zip(columns.items(), STYLES, strict=False)):
-        own = [(row, evaluation.figures[share]) for row, share in enumerate(names) if share in evaluation.figures]
-        rows = [row + (place - middle) * APART for row, _ in own]
-        style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5.5, "linestyle": "none"}
-        axes.plot([100 * found.value for _, found in own], rows, label=name, **style)
-        for row, (_, found) in zip(rows, own, strict=True):
-            low, high = found.interval or (found.value, found.value)
-            axes.hlines(row, 100 * low, 100 * high, color=colour, lw=1.8)
+    for number, ((label, evaluation), style) in enumerate(zip(columns.items(), STYLES, strict=False)):
+        _dots(axes, evaluation, names, (number - middle) * APART, label, *style)
     if "own_title_wins" in names:
         row = names.index("own_title_wins")
         axes.vlines(100 / (1 + OTHERS), row - 0.45, row + 0.45, color="#555555", linestyle=":", lw=1.5)
-    axes.set_yticks(range(len(names)), [MEASURES[name].label for name in names])
+    axes.set_yticks(range(len(names)), [METRICS[name].label for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
     axes.xaxis.set_major_formatter(PercentFormatter())
@@ -52,4 +128,17 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(columns), frameon=False, fontsize="medium")
-    return figure
+    return Picture(figure)
+
+
+def _dots(
+    axes: Axes, evaluation: Evaluation, names: Sequence[str], offset: float, label: str, colour: str, marker: str
+) -> None:
+    """One evaluation: a dot for each metric it has, `offset` below the metric's row, and the interval as a line."""
+    rows = [row + offset for row, name in enumerate(names) if name in evaluation.estimates]
+    estimates = [evaluation.estimates[name] for name in names if name in evaluation.estimates]
+    values = [100 * estimate.value for estimate in estimates]
+    axes.plot(values, rows, label=label, color=colour, marker=marker, markersize=5.5, linestyle="none")
+    for row, estimate in zip(rows, estimates, strict=True):
+        low, high = estimate.interval or (estimate.value, estimate.value)
+        axes.hlines(row, 100 * low, 100 * high, color=colour, lw=1.8)

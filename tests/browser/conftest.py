@@ -1,4 +1,4 @@
-"""A Chromium, and one JupyterLab for all tests, set up as `make lab` does, with a copy of the notebooks."""
+"""A Chromium, and one JupyterLab for all tests, started as `make lab` does, with a copy of the notebooks."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def lacking(what: str) -> NoReturn:
-    """Skip for want of something on this machine; fail where COURSE_BROWSER=required is set, as in .ci/run."""
+    """Skip the test because this machine lacks something. With COURSE_BROWSER=required, as in .ci/run, it fails."""
     if os.environ.get("COURSE_BROWSER") == "required":
         pytest.fail(what)
     pytest.skip(what)
@@ -22,13 +22,13 @@ def lacking(what: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The system's own browser."""
+    """The path of the system's browser."""
     return next(filter(None, map(shutil.which, NAMES)), None) or lacking(f"no browser: none of {', '.join(NAMES)}")
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    """Chromium without a window, for one module: as long as Playwright runs, no other event loop can."""
+    """A headless Chromium for one module. No other event loop can run while Playwright does."""
     arguments = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=chromium, args=arguments, timeout=PATIENCE * 1000)
@@ -36,7 +36,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def course(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the notebooks and of what they show, which a browser may save over."""
+    """A copy of the notebooks and their pictures, so that a browser may save them."""
     folder = tmp_path_factory.mktemp("course")
     shutil.copytree(repository / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("checkpoints"))
     for part in ("figures", "pictures"):
@@ -54,7 +54,7 @@ def lab(chromium: str, course: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def glyphs(browser: Browser) -> None:
-    """A font with Chinese characters: without one they are all the same empty box."""
+    """Skips the test if no font has Chinese characters; then all of them are the same empty box."""
     drawn = """text => { const c = document.createElement("canvas").getContext("2d"); c.font = "40px serif";
                c.fillText(text, 0, 80); return c.canvas.toDataURL(); }"""
     with window(browser) as page:
@@ -64,5 +64,5 @@ def glyphs(browser: Browser) -> None:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures of the pages go: `make pictures` sets it, and otherwise they are thrown away."""
+    """The folder for pictures of the pages. `make pictures` sets it; otherwise the pictures are thrown away."""
     return Path(os.environ.get("COURSE_PICTURES") or tmp_path_factory.mktemp("pictures"))

@@ -1,4 +1,4 @@
-"""What a learner sees and does, so that the tests read like one: a server, a notebook in JupyterLab, the title box."""
+"""What a learner uses, in the words of the tests: a server, a notebook in JupyterLab, the title box."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Dialog, Locator, Page
 
 PATIENCE = 300  # seconds that any one thing may take; a quiet machine needs three
 ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*")
@@ -23,9 +23,9 @@ CURRENT = "window.jupyterapp.shell.currentWidget"
 
 @contextmanager
 def serving(target: str, *options: str, folder: Path, **environment: str) -> Iterator[str]:
-    """Start the server that `make TARGET` starts, give the address it prints, and end it.
+    """Start the server that `make TARGET` starts, yield the address it prints, and end the server.
 
-    The command is the Makefile's own, with this Python and with `options`; `folder` is for the server's own affairs.
+    The command is the Makefile's, with this Python and with `options`. The server keeps its own files in `folder`.
     """
     planned = subprocess.run(
         ["make", "-n", "--no-print-directory", target], cwd=ROOT, capture_output=True, text=True, check=True
@@ -36,15 +36,16 @@ def serving(target: str, *options: str, folder: Path, **environment: str) -> Ite
     with subprocess.Popen(
         command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
     ) as server:
-        said = []
+        assert server.stdout
+        lines = []
         try:
-            for line in server.stdout or ():
-                said.append(line)
+            for line in server.stdout:
+                lines.append(line)
                 if address := ADDRESS.search(line):
                     break
             else:
-                raise AssertionError("the server ended at once:\n" + "".join(said))
-            threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would halt the server
+                raise AssertionError("the server ended at once:\n" + "".join(lines))
+            threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
             yield address[0]
         finally:
             server.terminate()
@@ -52,11 +53,16 @@ def serving(target: str, *options: str, folder: Path, **environment: str) -> Ite
 
 @contextmanager
 def window(browser: Browser) -> Iterator[Page]:
-    """A browser window of 1280 by 900. A dialog box, such as a script that was typed would show, is a failure."""
+    """A browser window of 1280 by 900. A dialog box fails the test: a typed script would show one."""
     page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=2)
     page.set_default_timeout(PATIENCE * 1000)
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     yield page
     page.close()
     assert not dialogs, dialogs
@@ -67,11 +73,11 @@ class Notebook:
 
     def __init__(self, page: Page, lab: str, path: str) -> None:
         self.page = page
-        # A workspace of its own, so that no other window's notebooks are opened as well.
+        # Its own workspace, so that the notebooks of other windows are not opened too.
         own = f"/lab/workspaces/{uuid4().hex}/tree/{path}"
         page.goto(urlsplit(lab)._replace(path=own).geturl(), wait_until="domcontentloaded")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        # Cells that are run before the kernel has said what it is are lost now and then.
+        # A cell that runs before the kernel has described itself is sometimes lost.
         self.script(
             "const s = current.context.sessionContext; await current.context.ready; await s.ready;"
             "await s.session.kernel.info"
@@ -84,11 +90,11 @@ class Notebook:
         return self.page.evaluate(f"x => Promise.race([{done}, {late}])", argument)
 
     def command(self, name: str, **arguments: str) -> object:
-        """Run one of JupyterLab's commands, as its menus do, to the end."""
+        """Run one of JupyterLab's commands, as its menus do, and wait for its end."""
         return self.script("return await window.jupyterapp.commands.execute(...x)", [name, arguments])
 
     def cell(self, text: str) -> Locator:
-        """The code cell that contains `text`, made the active one and brought into view."""
+        """The code cell that contains `text`. It becomes the active cell and is scrolled into view."""
         index = self.script(
             "const c = current.content;"
             "const has = w => w.model.type === 'code' && w.model.sharedModel.source.includes(x);"
@@ -108,14 +114,14 @@ class Notebook:
         return cell
 
     def troubles(self) -> list[str]:
-        """Every traceback and every warning among the outputs."""
+        """The tracebacks and warnings in the outputs."""
         kinds = ("error", "stderr")
         return self.page.locator(
             ",".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds)
         ).all_inner_texts()
 
     def ask_kernel(self, expression: str) -> str:
-        """The repr of a Python expression, in the kernel, when it has done all that it was sent before."""
+        """The repr of a Python expression in the kernel, after the kernel has run all earlier requests."""
         reply = self.script(
             "const ask = {code: '', silent: true, user_expressions: {x}};"
             "const future = current.context.sessionContext.session.kernel.requestExecute(ask);"
@@ -128,7 +134,7 @@ class Notebook:
 
 
 class Box:
-    """The title box. Its controls are found as a screen reader finds them: by their role and their name."""
+    """The title box. Tests find its controls as a screen reader does: by role and name."""
 
     def __init__(self, within: Locator) -> None:
         self.within = within
@@ -138,6 +144,8 @@ class Box:
         self.temperature = within.get_by_role("spinbutton", name="Temperature", exact=True)
         self.top_p = within.get_by_role("spinbutton", name="Top-p", exact=True)
         self.seed = within.get_by_role("spinbutton", name="Seed", exact=True)
+        self.best_of = within.get_by_role("spinbutton", name="Best of", exact=True)
+        self.instruction = within.get_by_role("combobox", name="Instruction", exact=True)
         self.whole = within.locator(".widget-vbox:has([role=status])").first
         self.paper = within.locator("div:has(> [role=status])").last
         self.columns = self.paper.locator('[style*="vertical-rl"]')
@@ -148,29 +156,29 @@ class Box:
         self.title.press("Enter")
 
     def says(self, pattern: str) -> str:
-        """Wait until the line below the poem matches, and give it."""
+        """Wait until the state line below the poem matches, and return it."""
         status = self.within.get_by_role("status").filter(has_text=re.compile(pattern))
         status.wait_for()
         return status.inner_text()
 
     def poem(self) -> list[str]:
-        """The columns as they stand, title first, without the marks beside the characters."""
+        """The columns on the page, title first, without the tone signs."""
         texts = self.columns.evaluate_all(f"columns => {{ {LOOKS}; return columns.map(unmarked); }}")
         return [text for text in texts if text]
 
     def rest(self) -> None:
-        """Stop what is being written, and wait until Write can be pressed."""
+        """Stop the poem, and wait until Write can be pressed."""
         self.stop.or_(self.write).locator("visible=true").first.wait_for()
         if self.stop.is_enabled():
             self.stop.click()
         self.within.locator("button:enabled", has_text="Write").wait_for()
 
     def clipped(self) -> list[str]:
-        """The parts that stick out of their place or do not show all that they hold."""
+        """The parts that stick out of the box or hide some of their content."""
         return self._look("clipped")
 
     def pale(self) -> list[str]:
-        """The parts whose text is hard to tell from what is behind it."""
+        """The parts whose text has too little contrast with its background."""
         return self._look("pale")
 
     def _look(self, how: str) -> list[str]:

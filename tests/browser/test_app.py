@@ -8,10 +8,12 @@ from playwright.sync_api import Browser, Page
 
 from course_lib.poems import DEMO_TITLE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its address."""
+    """The address of the page."""
     with serving("app", folder=tmp_path_factory.mktemp("app")) as address:
         yield address
 
@@ -29,7 +31,7 @@ def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page) -> None:
     assert page.title() == "Type a title, get a poem"
     assert page.get_by_text("import").count() == 0
     box.put("<RES>")
-    box.says("A mark such as <RES> is plain text")
+    box.says("<RES> is plain text")
     box.put(DEMO_TITLE)
     box.says("so far")
     box.stop.click()

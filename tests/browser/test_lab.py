@@ -1,4 +1,4 @@
-"""The course in a real JupyterLab: notebook 5's title box, and notebook 4's plot, as a learner meets them."""
+"""The title box of notebook 5 and the plot of notebook 4, in a real JupyterLab."""
 
 import base64
 import re
@@ -13,12 +13,13 @@ from playwright.sync_api import Browser, expect
 from course_lib.poems import DEMO_TITLE
 from course_lib.show.title_box import THREAD
 
+pytestmark = pytest.mark.slow
 WRITERS = f"sum(t.name == {THREAD!r} for t in __import__('threading').enumerate())"
 
 
 @pytest.fixture(scope="module")
 def notebook(browser: Browser, lab: str) -> Iterator[Notebook]:
-    """Notebook 5, all its cells run."""
+    """Notebook 5 after all its cells were run."""
     with window(browser) as page:
         opened = Notebook(page, lab, "notebooks/05_generate.ipynb")
         opened.command("notebook:run-all-cells")
@@ -28,9 +29,9 @@ def notebook(browser: Browser, lab: str) -> Iterator[Notebook]:
 @pytest.fixture
 def box(notebook: Notebook) -> Iterator[Box]:
     """The title box, at rest, in a window of the usual width."""
-    made = Box(notebook.cell("box = title_box"))
-    notebook.ask_kernel("setattr(box.page, 'value', poem_html('', '', 'ready'))")
-    made.says("Ready")  # and not what the test before has left there
+    made = Box(notebook.cell("box = show.title_box"))
+    notebook.ask_kernel("setattr(box.page, 'value', show.poem_html('', '', 'ready'))")
+    made.says("Ready")  # not the page that the last test left
     yield made
     notebook.page.set_viewport_size({"width": 1280, "height": 900})
     notebook.ask_kernel("setattr(box, 'pace', 0.05)")
@@ -39,7 +40,7 @@ def box(notebook: Notebook) -> Iterator[Box]:
 
 @pytest.fixture
 def slow(notebook: Notebook, box: Box) -> Box:
-    """The box so slow that on any machine there is time to press Stop before the poem is finished."""
+    """A box so slow that any machine has time to press Stop before the poem is finished."""
     notebook.ask_kernel("setattr(box, 'pace', 0.5)")
     return box
 
@@ -48,9 +49,9 @@ def slow(notebook: Notebook, box: Box) -> Box:
 
 
 def test_all_cells_run_without_a_traceback_or_a_warning(notebook: Notebook) -> None:
-    notebook.cell("read_until")  # the last one: what is far away is not drawn
+    notebook.cell("read_until")  # the last one: cells far from it are not drawn
     assert notebook.troubles() == []
-    assert notebook.ask_kernel("mine") == "False"
+    assert notebook.ask_kernel("folder == paths.OWN") == "False"
 
 
 def test_jupyterlab_asks_the_learner_nothing(notebook: Notebook) -> None:
@@ -104,7 +105,7 @@ def test_stop_ends_the_next_poem_in_the_middle(slow: Box) -> None:
         slow.says(r"Writing.* [3-9] characters so far")
         assert slow.write.is_disabled()
         slow.stop.click()
-        slow.says(r"Stopped by you, after \d+ characters\.")
+        slow.says(r"You stopped the poem after \d+ characters\.")
         text = "".join(slow.poem()[1:])
         assert 3 <= len(text) < 20
         assert slow.poem()[0] == title
@@ -114,10 +115,10 @@ def test_stop_ends_the_next_poem_in_the_middle(slow: Box) -> None:
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("   ", "Refused. The title is blank. Type a few Chinese characters: 春夜喜雨, for instance."),
-        ("長" * 61, "Refused. This title has 61 characters; 60 is the most, to leave the poem room."),
+        ("   ", "Refused. The title is blank. Type a few Chinese characters, such as 春夜喜雨."),
+        ("長" * 61, "Refused. This title has 61 characters; 60 is the most, so that the poem has room."),
         ("<script>alert(1)</script>", "Refused. There is no Chinese character in this title"),
-        ("<RES>", "Refused. A mark such as <RES> is plain text when typed into a title"),
+        ("<RES>", "Refused. A special token such as <RES> is plain text in a title"),
     ],
     ids=["blank", "over-long", "script", "mark"],
 )
@@ -135,6 +136,32 @@ def test_what_is_left_out_of_a_title_is_shown_and_never_becomes_html(box: Box) -
     assert box.within.locator("img, script").count() == 0
 
 
+def test_the_best_of_several_is_announced_while_it_is_written_and_can_be_stopped(notebook: Notebook, box: Box) -> None:
+    box.best_of.fill("4")
+    box.put(DEMO_TITLE)
+    box.says("The best poem will appear here")
+    box.says("Finished.* Best of 4 poems, by form, rhyme and tones.")
+    best = box.poem()
+    chosen = "next(iter_poems(checkpoint, [DEMO_TITLE], candidates=4)).text"
+    assert notebook.ask_kernel(chosen) == repr("\n".join(best[1:]))
+    box.best_of.fill("16")
+    box.put(DEMO_TITLE)
+    box.says("The best poem will appear here")
+    box.stop.click()
+    box.says("Stopped")
+    box.rest()
+    box.best_of.fill("1")
+
+
+def test_a_poem_of_another_kind_can_be_asked_for(notebook: Notebook, box: Box) -> None:
+    box.instruction.select_option("old-style 古體詩")
+    box.put(DEMO_TITLE)
+    box.says("Finished|Cut off")
+    written = "''.join(write(checkpoint, DEMO_TITLE, instruction=checkpoint.instruction('old-style')))"
+    assert notebook.ask_kernel(written) == repr("\n".join(box.poem()[1:]))
+    box.instruction.select_option("poem 詩")
+
+
 def test_ten_quick_clicks_leave_one_poem_being_written_and_no_thread_behind(notebook: Notebook, slow: Box) -> None:
     slow.title.fill("江雪")
     slow.write.evaluate("button => { for (let i = 0; i < 10; i++) button.click(); }")
@@ -150,10 +177,20 @@ def test_every_control_is_reached_and_worked_by_keyboard(notebook: Notebook, box
     press = notebook.page.keyboard.press
     box.title.focus()
     sliders = box.within.get_by_role("slider")
-    controls = (box.write, box.temperature, sliders.first, box.top_p, sliders.last, box.seed)
+    controls = (
+        box.write,
+        box.instruction,
+        box.seed,
+        box.best_of,
+        box.temperature,
+        sliders.first,
+        box.top_p,
+        sliders.last,
+    )
     for control in controls:  # Stop is off as long as nothing is written
         press("Tab")
         assert control.evaluate("e => e === document.activeElement")
+    box.seed.focus()
     press("ArrowUp")
     box.temperature.focus()
     press("ArrowDown")
@@ -190,8 +227,8 @@ def test_nothing_is_clipped_or_pale(notebook: Notebook, box: Box, width: int) ->
 def test_a_saved_notebook_opens_again_without_a_broken_widget(browser: Browser, lab: str, course: Path) -> None:
     path = course / "notebooks" / "saved.ipynb"
     saved = nbformat.read(course / "notebooks" / "05_generate.ipynb", as_version=4)
-    code = "from course_lib import checkpoints, recipes, title_box\n"
-    code += "title_box.title_box(checkpoints.load_checkpoint(recipes.FINETUNED))"
+    code = "from course_lib import checkpoints, paths, show\n"
+    code += "show.title_box(checkpoints.load_checkpoint(paths.FINETUNED))"
     saved.cells = [nbformat.v4.new_code_cell(code)]
     nbformat.write(saved, path)
     with window(browser) as page:

@@ -1,4 +1,4 @@
-"""Poems, masks and tables as HTML: what is on the page, in which colour, and that nothing typed becomes markup."""
+"""Poems, masks and tables as HTML: what is on the page, in which colour, and that typed text never becomes markup."""
 
 import re
 from xml.etree import ElementTree
@@ -6,11 +6,14 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.formatters import DisplayFormatter
 
+from course_lib import show
 from course_lib.batches import IGNORE, make_example
 from course_lib.poems import Poem
 from course_lib.roles import END, Message, example_segments
-from course_lib.show import html as show
+from course_lib.show import Html
+from course_lib.show.html import GREY, INK, RED
 from course_lib.tokenizer import CharacterTokenizer
 
 RAIN = Poem("春夜喜雨", "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))
@@ -75,8 +78,8 @@ def test_plain_text_keeps_its_rows_and_shows_every_newline() -> None:
 
 
 @pytest.mark.parametrize("gloss", ["title only", "title\none\ntwo\nthree"])
-def test_a_gloss_of_another_length_is_refused(gloss: str) -> None:
-    with pytest.raises(ValueError, match="rows of gloss for a title and 2 rows of verse"):
+def test_a_gloss_with_the_wrong_number_of_rows_is_refused(gloss: str) -> None:
+    with pytest.raises(ValueError, match=r"the gloss has \d rows; the title and the verse have 3"):
         show.poem(RAIN, gloss)
 
 
@@ -91,17 +94,17 @@ def test_the_mask_shows_prompt_grey_poem_ink_and_end_red(tokenizer: CharacterTok
     prompt = ["<INS>", *"請用以下題目寫一首詩", "<INP>", *RAIN.title, "<RES>"]
     assert [token for token, _, _ in drawn] == [*prompt, *response, "<EOS>"]
     assert [label for _, label, _ in drawn] == [str(label) for label in example.labels]
-    assert [colour for _, _, colour in drawn] == ([show.GREY] * len(prompt) + [show.INK] * len(response) + [show.RED])
+    assert [colour for _, _, colour in drawn] == ([GREY] * len(prompt) + [INK] * len(response) + [RED])
 
 
 def test_an_end_mark_that_is_not_learned_is_grey() -> None:
-    assert coloured(show.mask([END], [IGNORE]))[0][2] == show.GREY
+    assert coloured(show.mask([END], [IGNORE]))[0][2] == GREY
 
 
-def test_typed_marks_are_ink_like_any_text(tokenizer: CharacterTokenizer) -> None:
+def test_a_typed_end_mark_is_ink_like_any_text(tokenizer: CharacterTokenizer) -> None:
     ids = tokenizer.encode(END)
     drawn = coloured(show.mask(show.tokens(tokenizer, ids), ids))
-    assert [(token, colour) for token, _, colour in drawn] == [(c, show.INK) for c in END]
+    assert [(token, colour) for token, _, colour in drawn] == [(c, INK) for c in END]
 
 
 def test_the_mask_begins_a_row_at_each_role_and_after_each_newline(tokenizer: CharacterTokenizer) -> None:
@@ -125,7 +128,7 @@ def test_a_mask_needs_a_label_for_each_token() -> None:
         show.mask(["a", "b"], [IGNORE])
 
 
-# --- tables and the like --------------------------------------------------------------------------
+# --- tables and conversations ---------------------------------------------------------------------
 
 
 def test_a_table_sets_numbers_to_the_right_and_words_to_the_left() -> None:
@@ -136,13 +139,8 @@ def test_a_table_sets_numbers_to_the_right_and_words_to_the_left() -> None:
 
 
 def test_a_row_that_does_not_fit_its_header_is_refused() -> None:
-    with pytest.raises(ValueError, match="a row of 1 cells under a header of 2"):
+    with pytest.raises(ValueError, match="a row has 1 cells, the header has 2"):
         show.table(["a", "b"], [("only one",)])
-
-
-def test_columns_keep_order_and_captions() -> None:
-    html = show.columns({"before": show.verse("甲", "一"), "after": show.verse("乙", "二")})
-    assert words(html) == ["before", "甲", "一", "after", "乙", "二"]
 
 
 def test_a_chat_window_hides_the_system_message() -> None:
@@ -161,8 +159,31 @@ def test_a_chat_window_hides_the_system_message() -> None:
         re.findall(r"text-align:(right|left);margin", d.get("style", "")) for d in page(show.chat(messages)).iter("div")
     ]
     assert [side for found in sides for side in found] == ["right", "left"]
-    with pytest.raises(ValueError, match="1 glosses for 3 messages"):
+    with pytest.raises(ValueError, match="1 translations for 3 messages"):
         show.chat(messages, ["listen"])
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def test_a_piece_displays_itself_and_its_stored_text_never_changes() -> None:
+    piece = show.verse("甲", "一")
+    assert isinstance(piece, str)
+    data, _ = DisplayFormatter().format(piece)
+    assert data == {"text/html": str(piece), "text/plain": "<Html>"}
+    assert type(data["text/html"]) is str
+
+
+def test_columns_keep_order_and_captions() -> None:
+    html = show.columns({"before": show.verse("甲", "一"), "after": show.verse("乙", "二")})
+    assert words(html) == ["before", "甲", "一", "after", "乙", "二"]
+
+
+def test_pieces_are_stacked_in_order_and_a_plain_string_becomes_a_paragraph() -> None:
+    html = show.stack(show.verse("甲", "一"), "a < b", show.columns({"after": show.verse("乙", "二")}))
+    assert isinstance(html, Html)
+    assert words(html) == ["甲", "一", "a < b", "after", "乙", "二"]
+    assert [paragraph.text for paragraph in page(html).iter("p")] == ["a < b"]
 
 
 # --- escaping -------------------------------------------------------------------------------------
@@ -176,13 +197,14 @@ def test_whatever_is_typed_stays_text(typed: str) -> None:
         "plain": show.plain(typed),
         "gloss": show.verse("題", "一", gloss=f"x{typed.replace(chr(10), '')}\ny"),
         "table": show.table([typed], [(typed,)]),
-        "columns": show.columns({typed: ""}),
+        "columns": show.columns({typed: typed}),
+        "stack": show.stack(typed),
         "chat": show.chat([message], [typed]),
         "mask": show.mask([typed, "a"], [1, 2]),
     }
     for name, html in pieces.items():
         tags = {element.tag for element in page(html).iter()}
-        assert tags <= {"page", "div", "span", "table", "thead", "tbody", "tr", "td", "th", "br"}, name
+        assert tags <= {"page", "div", "span", "table", "thead", "tbody", "tr", "td", "th", "br", "p"}, name
 
 
 def test_a_script_in_a_title_is_shown_and_not_run() -> None:

@@ -5,16 +5,22 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
-from course_lib import generation
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, save_checkpoint
-from course_lib.generation import GenerationSettings, write_many
-from course_lib.poems import split_lines
+from course_lib.generation import iter_poems
+from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.model import PoetryModel
+from course_lib.prosody import split_lines
+from course_lib.sampling import GenerationSettings
 
 Capture = pytest.CaptureFixture[str]
 TITLES = ["江月", "山雨", "夜雨江月", "花開"]
@@ -38,7 +44,25 @@ def said(capsys: Capture, status: int, *arguments: object) -> tuple[str, str]:
     return shown.out, shown.err
 
 
-def poems(out: Path) -> list[dict[str, object]]:
+@contextmanager
+def at_model_call(number: int, action: Callable[[], object]) -> Iterator[None]:
+    """Call `action` just before a model computes logits for that time."""
+    calls = []
+
+    def hook(module: torch.nn.Module, *_: object) -> None:
+        if isinstance(module, PoetryModel):
+            calls.append(module)
+            if len(calls) == number:
+                action()
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def poems(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
@@ -59,7 +83,7 @@ def test_every_setting_reaches_the_poem(folder: Path, checkpoint: Checkpoint, ca
         ("--max-new-tokens 5", GenerationSettings(max_new_tokens=5)),
     ):
         shown, _ = said(capsys, 0, *plain, *options.split())
-        (written,) = write_many(checkpoint, ["江月"], settings)
+        (written,) = list(iter_poems(checkpoint, ["江月"], settings))
         assert shown.rstrip("\n") == written.text.rstrip("\n")
         assert (shown == usual) == (options == "")
 
@@ -73,16 +97,43 @@ def test_a_line_is_repeated_only_if_it_may(checkpoint: Checkpoint, tmp_path: Pat
         embedding.fill_(0.1)
         embedding[checkpoint.tokenizer.encode("山月，。")] = 1  # all it knows
     save_checkpoint(checkpoint, tmp_path / "monk", {"kind": "instruction"}, "# For a test")
-    command = ["江月", "--checkpoint", tmp_path / "monk", "--max-new-tokens", 40, "--presence-penalty", 0]
-    for options, repeated in (([], False), (["--repeat-lines"], True)):
-        lines = split_lines(said(capsys, 0, *command, *options)[0])
+    command = ["江月", "--checkpoint", tmp_path / "monk", "--max-new-tokens", 40]
+    for penalty, repeated in ((0.001, False), (0, True)):
+        lines = split_lines(said(capsys, 0, *command, "--presence-penalty", penalty)[0])
         assert (len(set(lines)) < len(lines)) == repeated
+
+
+def test_temperature_0_takes_the_likeliest_characters_whatever_else_is_asked(
+    folder: Path, checkpoint: Checkpoint, capsys: Capture
+) -> None:
+    command = ["江月", "--checkpoint", folder, "--temperature", 0]
+    shown, _ = said(capsys, 0, *command)
+    for options in ("--seed 5", "--top-k 3", "--presence-penalty 0"):
+        assert said(capsys, 0, *command, *options.split())[0] == shown
+
+
+def test_the_instruction_reaches_the_prompt(checkpoint: Checkpoint, tmp_path: Path, capsys: Capture) -> None:
+    taught = checkpoint.with_roles([POEM, OLD_STYLE])
+    save_checkpoint(taught, tmp_path / "taught", {}, "")
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            parameter.copy_(parameter.half())
+    command = ["江月", "--checkpoint", tmp_path / "taught", "--temperature", 2]
+    asked = {"": POEM, "--instruction poem": POEM, "--instruction 古體詩": OLD_STYLE}
+    for options, instruction in asked.items():
+        for more in ([], ["--json"], ["--candidates", 3]):
+            shown, _ = said(capsys, 0, *command, *options.split(), *more)
+            text = json.loads(shown)["text"] if "--json" in more else shown
+            candidates = 3 if more and more[0] == "--candidates" else 1
+            settings = GenerationSettings(temperature=2)
+            (written,) = list(iter_poems(taught, ["江月"], settings, instruction=instruction, candidates=candidates))
+            assert text.rstrip("\n") == written.text.rstrip("\n")
 
 
 def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, capsys: Capture) -> None:
     hot = GenerationSettings(temperature=1.5)
-    (best,) = write_many(checkpoint, ["江月"], hot, candidates=8)
-    (first,) = write_many(checkpoint, ["江月"], hot)
+    (best,) = list(iter_poems(checkpoint, ["江月"], hot, candidates=8))
+    (first,) = list(iter_poems(checkpoint, ["江月"], hot))
     assert best.text != first.text
     command = ["江月", "--checkpoint", folder, "--temperature", 1.5, "--candidates", 8]
     shown, noted = said(capsys, 0, *command)
@@ -142,7 +193,7 @@ def test_poems_go_to_a_file_as_they_would_to_the_terminal(
     made = poems(tmp_path / "poems.jsonl")
     assert [(p["title"], p["seed"]) for p in made] == [(t, s) for t in TITLES for s in (0, 1)]
     for seed in (0, 1):
-        alone = write_many(checkpoint, TITLES, GenerationSettings(seed=seed, max_new_tokens=20))
+        alone = list(iter_poems(checkpoint, TITLES, GenerationSettings(seed=seed, max_new_tokens=20)))
         assert [(p["text"], p["reason"]) for p in made if p["seed"] == seed] == [(w.text, w.reason) for w in alone]
 
 
@@ -160,31 +211,25 @@ def test_a_stopped_command_goes_on_where_it_was(command: list[object], tmp_path:
         assert (f"{old} were there" in noted) == (old > 0)
 
 
-def test_what_is_there_is_not_written_again(
-    command: list[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
-) -> None:
+def test_what_is_there_is_not_written_again(command: list[object], tmp_path: Path, capsys: Capture) -> None:
     said(capsys, 0, *command)
     whole = (tmp_path / "poems.jsonl").read_bytes()
-    monkeypatch.setattr(generation, "generate", lambda *_, **__: pytest.fail("written again"))
-    assert "0 poems written" in said(capsys, 0, *command)[1]
+    with at_model_call(1, lambda: pytest.fail("written again")):
+        assert "0 poems written" in said(capsys, 0, *command)[1]
     assert (tmp_path / "poems.jsonl").read_bytes() == whole
 
 
-def test_a_kill_loses_a_batch_at_most(
-    command: list[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
-) -> None:
-    inner, calls = generation.write_each, []
+def test_a_kill_loses_a_batch_at_most(command: list[object], tmp_path: Path, capsys: Capture) -> None:
+    """160 poems are written 64 at a time, each batch with at most 20 calls of the model."""
 
-    def small_batches(*args: object, **kwargs: object) -> object:
-        for poem in inner(*args, **kwargs, batch_size=2):  # type: ignore[arg-type]
-            calls.append(poem)
-            if len(calls) == 5:
-                raise KeyboardInterrupt
-            yield poem
+    def press() -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "write_each", small_batches)
-    said(capsys, 130, *command)
-    assert len(poems(tmp_path / "poems.jsonl")) == 4
+    with at_model_call(41, press):
+        said(capsys, 130, *command, "--count", 40)
+    assert len(poems(tmp_path / "poems.jsonl")) == 128
+    said(capsys, 0, *command, "--count", 40)
+    assert len(poems(tmp_path / "poems.jsonl")) == 160
 
 
 @pytest.mark.parametrize(
@@ -230,11 +275,13 @@ def python(script: str, repository: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_else(repository: Path) -> None:
     script = "import sys; before = set(sys.modules); import course_lib; print(*(sys.modules.keys() - before))"
     assert python(script, repository).split() == ["course_lib"]
 
 
+@pytest.mark.slow
 def test_writing_loads_nothing_it_does_not_need(repository: Path) -> None:
     script = (
         "import sys; from course_lib.__main__ import main; main(['write', '春夜喜雨', '--max-new-tokens', '2']); "
@@ -244,6 +291,7 @@ def test_writing_loads_nothing_it_does_not_need(repository: Path) -> None:
     assert python(script, repository).splitlines()[-1] == "loaded:"
 
 
+@pytest.mark.slow
 def test_the_first_character_comes_within_three_seconds_of_work(repository: Path, tmp_path: Path) -> None:
     """Processor time of a poem that stops after one character; most of it goes into importing PyTorch.
 

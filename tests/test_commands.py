@@ -12,23 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
-from tiny import TINY, TINY_FINETUNE, log, run
-from torch import nn
+from tiny import TINY, TINY_FINETUNE, in_step, log, run
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from course_lib import poems
+from course_lib import paths
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint, sha256
-from course_lib.engine import chunked_loss
-from course_lib.evaluation import compare as evaluation
-from course_lib.evaluation.compare import held_out_loss
+from course_lib.evaluation import evaluate, held_out_loss
+from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import load_poems
-from course_lib.roles import WRITE_A_POEM, WRITE_OLD_STYLE
 
 
 @pytest.fixture
 def ending(checkpoint: Checkpoint, tmp_path: Path) -> Path:
-    """A checkpoint that soon ends: all characters are equally likely, the end mark somewhat more."""
+    """A checkpoint that soon ends: all characters are equally likely, the end token somewhat more."""
     with torch.no_grad():
         for parameter in checkpoint.model.model.layers.parameters():
             parameter.zero_()
@@ -68,10 +65,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("write 春 --max-new-tokens 0", r"max_new_tokens is 0"),
         ("write 春 --device tpu", r"no device 'tpu'.*it has .*cpu"),
         ("write 春 --checkpoint nowhere", r"nowhere: no such folder"),
-        ("write 春 --checkpoint .", r"model.safetensors: not there"),
+        ("write 春 --checkpoint .", r"config.json: not there; expected the configuration of a model"),
         ("write 春", r"finetuned: no such folder"),
         ("evaluate-loss --split foo", r"'--split'.*train.*validation.*test"),
-        ("evaluate-loss --precision fp8", r"'--precision'.*auto.*bf16.*float32"),
+        ("evaluate-loss --precision fp8", r"'--precision'.*auto.*bf16.*fp16.*float32"),
         ("evaluate --titles 0", r"'--titles'"),
         ("pretrain --steps 0", r"steps is 0, must be at least 1"),
         ("pretrain --learning-rate 7", r"learning_rate is 7.0"),
@@ -84,6 +81,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("finetune --epochs 0", r"--epochs is 0, must be above 0"),
         ("finetune --steps 0", r"steps is 0"),
         ("finetune --base nowhere", r"nowhere: no such folder"),
+        ("finetune --instructions limerick", r"no instruction 'limerick'; choose one of: poem \(詩\), old-style"),
+        ("finetune --instructions poem,", r"no instruction ''"),
     ],
 )
 def test_one_line_and_status_2(home: Path, capsys: pytest.CaptureFixture[str], arguments: str, says: str) -> None:
@@ -109,111 +108,75 @@ def test_more_titles_than_poems(base: Path, capsys: pytest.CaptureFixture[str]) 
     assert "titles is 999" in refused(capsys, "evaluate", "--checkpoint", str(base), "--titles", "999")
 
 
-def flip_a_byte(folder: Path) -> None:
+@pytest.mark.parametrize("command", ["write 春 --checkpoint", "evaluate-loss --checkpoint", "finetune --base"])
+def test_damaged_checkpoints_are_refused(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """By every command in the same way; `test_checkpoints` has all kinds of damage."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(base, folder)
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-100] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
+    assert "model.safetensors: damaged or changed" in refused(capsys, *command.split(), str(folder))
 
 
-def cut_short(folder: Path) -> None:
-    (folder / "SHA256SUMS").unlink()  # so that the file itself must tell
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-
-
-def another_model(folder: Path) -> None:
-    (folder / "SHA256SUMS").unlink()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-
-
-def another_shape(folder: Path) -> None:
-    (folder / "SHA256SUMS").unlink()
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"] = torch.ones(3, dtype=torch.float16)
-    save_file(weights, folder / "model.safetensors")
-
-
-def no_json(folder: Path) -> None:
-    (folder / "SHA256SUMS").unlink()
-    (folder / "config.json").write_text("{")
-
-
-def no_tokenizer(folder: Path) -> None:
-    (folder / "SHA256SUMS").unlink()
-    (folder / "tokenizer.json").write_text("{}")
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (flip_a_byte, r"model.safetensors: damaged or changed"),
-        (cut_short, r"model.safetensors: damaged or cut short"),
-        (another_model, r"config.json: model_type is 'gpt2', this course's model needs 'llama'"),
-        (another_shape, r"model.norm.weight is \(3,\)"),
-        (no_json, r"config.json: not a model's configuration"),
-        (no_tokenizer, r"tokenizer.json: not a tokenizer"),
-    ],
-)
-@pytest.mark.parametrize("command", ["write 春 --checkpoint", "evaluate-loss --checkpoint", "finetune --base"])
-def test_damaged_checkpoints_are_refused(
-    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object, says: str, command: str
+def test_an_instruction_that_was_not_taught_is_refused(
+    base: Path, ending: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "damaged"
-    shutil.copytree(base, folder)
-    assert callable(damage)
-    damage(folder)
-    assert re.search(says, refused(capsys, *command.split(), str(folder)))
+    asked = ["write", "山", "--instruction", "古體詩", "--checkpoint"]
+    assert "no instruction '古體詩'; choose one of: poem (詩)" in refused(capsys, *asked, str(ending))
+    assert "a base model was taught no instruction" in refused(capsys, *asked, str(base))
+    asked = ["evaluate", "--titles", "2", "--instruction", "old-style", "--checkpoint"]
+    assert "no instruction 'old-style'" in refused(capsys, *asked, str(ending))
 
 
 def test_a_damaged_poem_file_is_refused(
     base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    shutil.copytree(poems.ASSETS / "poems", tmp_path / "poems")
+    shutil.copytree(paths.ASSETS / "poems", tmp_path / "poems")
     (tmp_path / "poems/tang-test.jsonl.xz").write_bytes(b"no xz")
-    monkeypatch.setattr(poems, "ASSETS", tmp_path)
+    monkeypatch.setattr(paths, "ASSETS", tmp_path)
     said = refused(capsys, "evaluate-loss", "--split", "test", "--checkpoint", str(base))
     assert "tang-test.jsonl.xz is damaged" in said
 
 
-def test_a_loss_that_is_no_number_is_told(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    no_numbers = torch.full((4,), torch.nan, requires_grad=True)
-    monkeypatch.setattr(chunked_loss, "never_compiled", lambda: lambda *_, **__: no_numbers * 1)
-    assert "try a lower learning rate" in refused(capsys, "pretrain", *TINY, "--run-folder", "runs/nan")
+def test_a_loss_that_is_no_number_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def spoil(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.detach().fill_(torch.nan)
+
+    handle = register_optimizer_step_post_hook(spoil)
+    try:
+        told = refused(capsys, "pretrain", *TINY, "--run-folder", "runs/nan")
+    finally:
+        handle.remove()
+    assert "the loss of step 1 is nan: try a lower learning rate" in told
 
 
 # --- a run on disk --------------------------------------------------------------------------------
 
 DIES_IN_STEP_13 = """
-import os, signal, sys
-from torch import nn
-from course_lib import run_folder
+import os, shutil, signal, sys
+from pathlib import Path
 from course_lib.__main__ import main
+from tiny import in_step
 
-clip, save, calls = nn.utils.clip_grad_norm_, run_folder.save_training_state, []
-
-def clip_or_die(*arguments):
-    calls.append(arguments)
-    if len(calls) == 13:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return clip(*arguments)
-
-def save_every_fifth(trainer, path):
-    if trainer.step % 5 == 0:
-        save(trainer, path)
-
-nn.utils.clip_grad_norm_, run_folder.save_training_state = clip_or_die, save_every_fifth
-main(sys.argv[1:])
+state = Path("runs/killed/state.safetensors")
+keep = lambda: shutil.copy(state, state.with_name("after-step-10"))
+with in_step(11, keep), in_step(13, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+    main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_run_goes_on_with_the_same_losses(base: Path, repository: Path) -> None:
     command = ["pretrain", *TINY, "--run-folder", "runs/killed", "--out", "checkpoints/killed"]
     done = run(["-c", DIES_IN_STEP_13, *command], repository)
     assert done.returncode == -signal.SIGKILL, done.stderr
+    Path("runs/killed/after-step-10").replace("runs/killed/state.safetensors")
     assert len(log("runs/killed")) == 12  # two steps further than what was saved
     assert not Path("checkpoints/killed").exists()
     assert main(command) == 0
@@ -224,6 +187,8 @@ def test_a_killed_run_goes_on_with_the_same_losses(base: Path, repository: Path)
 KILLED_TEN_TIMES = """
 import os, random, signal, sys, time
 from pathlib import Path
+import torch._dynamo  # what takes long to import is imported once, not in every child
+from course_lib import long_run, recipes
 from course_lib.__main__ import main
 
 killed, moment, log = 0, random.Random(int(sys.argv[1])), Path("runs/hunted/log.jsonl")
@@ -246,6 +211,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_run_killed_ten_times_at_random_moments_has_the_same_losses(home: Path, repository: Path) -> None:
     """Each time while it takes a step, writes its log or saves."""
@@ -260,27 +226,22 @@ def test_a_run_killed_ten_times_at_random_moments_has_the_same_losses(home: Path
     assert sha256(Path("checkpoints/hunted/model.safetensors")) == sha256(Path("checkpoints/calm/model.safetensors"))
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(
-    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pressed in the middle of a step, between the gradients and the weights."""
-    clip, calls = nn.utils.clip_grad_norm_, []
-
-    def clip_and_press(*arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 7:
-            signal.raise_signal(signal.SIGINT)
-        return clip(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip_and_press)
     command = ["pretrain", *TINY, "--run-folder", "runs/pressed", "--out", "checkpoints/pressed"]
-    assert main(command) == 130
+    with in_step(7, press):
+        assert main(command) == 130
     shown = capsys.readouterr().err
     assert "interrupted after step 7 of 16" in shown
     assert "the same command goes on" in shown
     assert len(log("runs/pressed")) == 7
     assert not Path("checkpoints/pressed").exists()
     assert main(command) == 0
+    assert "runs/pressed has taken 7 of 16 steps" in capsys.readouterr().err
     assert log("runs/pressed") == log("runs/whole")
 
 
@@ -297,7 +258,7 @@ def test_a_finished_run_is_only_written_again(base: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("--steps 12", "a run of 16 steps already, --steps is 12"),
+        ("--steps 12", "a run of 16 steps, more than 12"),
         ("--steps 40", "step 11 had learning rate"),  # it had begun to fall
         ("--learning-rate 0.001", "step 1 had learning rate"),
         ("--warmup-steps 9", "step 1 had learning rate"),
@@ -306,6 +267,7 @@ def test_a_finished_run_is_only_written_again(base: Path, capsys: pytest.Capture
         ("--hidden-size 32", "a run with hidden_size 16, not 32"),
         ("--optimizer adamw", "a run with optimizer muon, not adamw"),
         ("--poems 30", "a run with poems 60, not 30"),
+        ("--accumulate 2", "a run with accumulate 1, not 2"),
     ],
 )
 def test_a_run_is_not_resumed_as_another(
@@ -320,27 +282,10 @@ def test_a_run_is_not_resumed_as_another(
 def test_steps_may_be_added_before_the_rate_falls(base: Path) -> None:
     """A run of many steps, stopped early and made shorter, is the run that was short from the beginning."""
     command = ["pretrain", *TINY, "--run-folder", "runs/longer", "--out", "checkpoints/longer"]
-    clip, calls = nn.utils.clip_grad_norm_, []
-
-    def clip_and_press(*arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 8:
-            signal.raise_signal(signal.SIGINT)
-        return clip(*arguments)  # type: ignore[arg-type]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn.utils, "clip_grad_norm_", clip_and_press)
+    with in_step(8, press):
         assert main([*command, "--steps", "100"]) == 130
     assert main(command) == 0
     assert [line["loss"] for line in log("runs/longer")] == [line["loss"] for line in log("runs/whole")]
-
-
-def test_a_run_that_has_no_record_is_taken_up(base: Path) -> None:
-    """As one that was started from Python: its state and its log say enough."""
-    shutil.copytree("runs/whole", "runs/bare")
-    Path("runs/bare/run.json").unlink()
-    assert main(["pretrain", *TINY, "--run-folder", "runs/bare", "--out", "checkpoints/bare"]) == 0
-    assert sha256(Path("checkpoints/bare/model.safetensors")) == sha256(base / "model.safetensors")
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "run.json", "tokenizer.json"])
@@ -383,15 +328,14 @@ def test_the_base_card_says_what_happened(base: Path, capsys: pytest.CaptureFixt
     assert facts["losses"]["validation"] == round(printed["plain_text_loss"], 4)
     assert printed["plain_text_loss"] == held_out_loss(checkpoint, load_poems("validation")).whole
     final = steps[-1]["evaluation"]
-    assert isinstance(final, dict)
     assert final["whole"] == pytest.approx(printed["plain_text_loss"], abs=1e-2)
 
 
 def test_pretraining_goes_on_from_a_checkpoint(base: Path) -> None:
     command = ["pretrain", *TINY, "--base", str(base), "--steps", "3", "--seed", "1", "--poems", "30"]
     assert main([*command, "--run-folder", "runs/on", "--out", "checkpoints/on"]) == 0
-    (first, *_), whole = log("runs/on"), log("runs/whole")
-    assert first["loss"]["whole"] < whole[0]["loss"]["whole"] - 0.5  # type: ignore[index]
+    first, whole = log("runs/on")[0], log("runs/whole")
+    assert first["loss"]["whole"] < whole[0]["loss"]["whole"] - 0.5
     before, after = read_card(base), read_card("checkpoints/on")
     assert after["steps"] == before["steps"] + 3
     assert after["tokens_seen"] == before["tokens_seen"] + log("runs/on")[-1]["tokens_seen"]
@@ -402,6 +346,7 @@ def test_pretraining_goes_on_from_a_checkpoint(base: Path) -> None:
     assert sha256(Path("checkpoints/on/tokenizer.json")) == sha256(base / "tokenizer.json")
 
 
+@pytest.mark.slow
 def test_finetune(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From base to a checkpoint that `write` takes by itself; killed runs are tested with pretrain."""
     command = ["finetune", *TINY_FINETUNE, "--epochs", "1.5", "--learning-rate", "0.01"]
@@ -419,38 +364,52 @@ def test_finetune(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loss = held_out_loss(checkpoint, load_poems("validation"))
     assert facts["losses"]["validation_response"] == round(loss.response, 4)
     assert facts["losses"]["validation_whole_sequence"] == round(loss.whole, 4)
-    test = evaluation.evaluate(checkpoint, load_poems("test"))
+    test = evaluate(checkpoint, load_poems("test"))
     assert facts["test"] == test.as_dict()
     assert test.table() in printed
-    first = steps[0]["loss"]
-    assert isinstance(first, dict)
-    assert loss.response < first["response"]
+    assert loss.response < steps[0]["loss"]["response"]
     # the learner's own checkpoint is what the commands take unless told otherwise
     assert main(["evaluate", "--json"]) == 0
-    columns = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert "checkpoints/finetuned is used" in shown.err
+    columns = json.loads(shown.out)
     assert list(columns) == ["base", "fine-tuned", "real poems", "shuffled"]
     assert columns["fine-tuned"] == test.as_dict()
     refused(capsys, *command, "--base", str(own), "--run-folder", "runs/tuned")
     shutil.rmtree("checkpoints")
 
 
-def test_the_style_may_be_named_and_losses_are_taken_as_it_was_taught(
-    base: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_two_instructions_are_taught_asked_for_and_judged(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = "checkpoints/styled"
-    command = ["finetune", *TINY_FINETUNE, "--steps", "4", "--learning-rate", "0.01", "--name-style"]
-    assert main([*command, "--run-folder", "runs/styled", "--out", folder]) == 0
+    command = ["finetune", *TINY_FINETUNE, "--steps", "4", "--learning-rate", "0.01"]
+    command += ["--instructions", "poem,古體詩", "--run-folder", "runs/styled", "--out", folder]
+    assert main(command) == 0
+    assert load_checkpoint(folder).instructions == (POEM, OLD_STYLE)
     facts = read_card(folder)
-    assert (facts["instruction"], facts["old_style_instruction"]) == (WRITE_A_POEM, WRITE_OLD_STYLE)
-    assert "two instructions" in Path(folder, "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert [row["wordings"] for row in facts["instructions"]] == [list(POEM.wordings), list(OLD_STYLE.wordings)]
+    Path(folder, "MODEL_CARD.md").unlink()  # nothing needs the card
     capsys.readouterr()
+    # losses are taken under the instructions that were taught
     assert main(["evaluate-loss", "--checkpoint", folder, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["whole_loss"] == pytest.approx(facts["losses"]["validation_whole_sequence"], abs=1e-4)
-    as_if_plain = held_out_loss(load_checkpoint(folder), load_poems("validation"))
-    assert printed["whole_loss"] != pytest.approx(as_if_plain.whole, abs=1e-4)
+    as_if_one = held_out_loss(load_checkpoint(folder).with_roles([POEM]), load_poems("validation"))
+    assert printed["whole_loss"] != pytest.approx(as_if_one.whole, abs=1e-4)
+    # each can be asked for
+    texts = []
+    for name in ("poem", "old-style", "古體詩"):
+        assert main(["write", "山雨", "--instruction", name, "--checkpoint", folder, "--temperature", "2"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1] == texts[2]
+    for taught in (POEM, OLD_STYLE):
+        asked = ["evaluate", "--checkpoint", folder, "--titles", "4", "--instruction", taught.name, "--json"]
+        assert main(asked) == 0
+        test = evaluate(load_checkpoint(folder), load_poems("test"), titles=4, instruction=taught)
+        assert json.loads(capsys.readouterr().out)["fine-tuned"] == test.as_dict()
 
 
+@pytest.mark.slow
 def test_the_cards_code_runs_as_it_stands(base: Path, ending: Path, tmp_path: Path) -> None:
     """Both ways of loading, as each card gives them."""
     tuned = tmp_path / "tuned"
@@ -471,7 +430,7 @@ def test_the_cards_code_runs_as_it_stands(base: Path, ending: Path, tmp_path: Pa
 
 def test_a_base_model_rambles_on(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    command = ["write", "春夜喜雨", "--checkpoint", str(base), "--max-new-tokens", "30"]
+    command = ["write", "江月", "--checkpoint", str(base), "--max-new-tokens", "30"]
     assert main(command) == 0
     shown = capsys.readouterr()
     assert len(shown.out.rstrip("\n")) in range(25, 31)
@@ -530,6 +489,7 @@ def test_evaluate_counts_what_write_writes(home: Path, ending: Path, capsys: pyt
 # --- how it begins --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_help_does_not_wait_for_torch(repository: Path) -> None:
     script = (
         "import sys; from course_lib.__main__ import main; "
@@ -543,6 +503,7 @@ def test_help_does_not_wait_for_torch(repository: Path) -> None:
         assert re.search(rf"^  {command} +\w.*\.$", done.stdout, re.MULTILINE)  # one whole line each
 
 
+@pytest.mark.slow
 def test_the_module_runs(repository: Path) -> None:
     """As a user types it, and a refusal that needs no torch."""
     done = run(["-m", "course_lib", "write", " "], repository)

@@ -1,0 +1,194 @@
+"""Make `benchmarks/README.md` from the results: `python benchmarks/page.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results import date_of, load
+
+PAGE = Path(__file__).resolve().parent / "README.md"
+
+INTRODUCTION = """\
+# Benchmarks
+
+What the course is measured by, and today's figures. `python benchmarks/page.py` makes this page from `results/*.json`:
+do not edit it. [LOG.md](LOG.md) has the experiments: what was tried, what came of it, and what was decided.
+
+A figure in **bold** misses its bar. The head of a column names the machine and the day. *Recorded* figures were copied
+from an older page; they were not saved by a script.
+
+## The machines
+
+| | |
+|---|---|
+| A | 2 cores of an AMD EPYC with AVX-512, 24 GiB, fast bfloat16 products; PyTorch 2.13.0 (CPU) |
+| B | 2 cores without AVX-512; float32 products do 76 GFLOP/s on one core, bfloat16 products 0.3 |
+
+Other machines are named in the head of their column. All are shared and noisy: compare figures within a column.
+"""
+
+HOW_TO = """\
+## How to measure
+
+Stop all other programs first. `python -m pip install --editable ".[bench]" --constraint constraints.txt` installs what
+the scripts compare the course with. Each script prints its figures. `--save NAME` also writes them to
+`results/NAME.json`, with the date, the machine and the versions. NAME begins with the name of the script, as in
+`generate-b`; each such file becomes a column.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure: its label, its place in a result (keys, separated by slashes), its unit, and its bar if it has one."""
+
+    label: str
+    place: str
+    unit: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def bar(self) -> str:
+        """The bar as the page shows it, "" without one."""
+        if self.at_least is not None:
+            return f"≥ {shown(self.at_least, self.unit, exact=True)}"
+        return "" if self.at_most is None else f"≤ {shown(self.at_most, self.unit, exact=True)}"
+
+    def cell(self, figures: Mapping[str, Any]) -> str:
+        """The figure as the page shows it, "" if this result does not have it."""
+        value = at(figures, self.place)
+        if value is None:
+            return ""
+        group, _, name = self.place.rpartition("/")
+        interval = at(figures, f"{group}/intervals/{name}")
+        text = shown(value, self.unit)
+        if interval:
+            text += f" [{', '.join(shown(end, self.unit).removesuffix(f' {self.unit}') for end in interval)}]"
+        missed = (self.at_least is not None and value < self.at_least) or (
+            self.at_most is not None and value > self.at_most
+        )
+        return f"**{text}**" if missed else text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table: rows of figures, and a column for each result whose name begins with `script`."""
+
+    title: str
+    script: str
+    command: str
+    rows: tuple[Row, ...]
+
+    def markdown(self, results: Mapping[str, Mapping[str, Any]]) -> str:
+        """The heading, the command and the table."""
+        columns = [result for name, result in results.items() if name.partition("-")[0] == self.script]
+        heads = [head(result) for result in columns] or ["not measured yet"]
+        lines = [f"## {self.title}", "", f"`{self.command}`", "", f"| | bar | {' | '.join(heads)} |"]
+        lines.append("|---|---:|" + "---:|" * len(heads))
+        for row in self.rows:
+            cells = [row.cell(result["figures"]) for result in columns] or [""]
+            if any(cells) or row.bar or not columns:
+                lines.append(f"| {row.label} | {row.bar} | {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+
+def head(result: Mapping[str, Any]) -> str:
+    """The head of a column: the machine and the day."""
+    return f"{result['machine']}, {'' if 'date' in result else 'recorded '}{date_of(result)}"
+
+
+def at(figures: Mapping[str, Any], place: str) -> Any:
+    """The value at `place`, None if there is none."""
+    found: Any = figures
+    for key in place.split("/"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def shown(value: float, unit: str, exact: bool = False) -> str:
+    """A figure with its unit: 46.0 %, 1.5 ×, 8:47, 1,060. An exact one has no zeros at its end: 46 %."""
+    if unit == "m:s":
+        return f"{round(value) // 60}:{round(value) % 60:02d}"
+    if unit == "%":
+        value *= 100
+    digits = {"": 0, "GB": 2, "nats": 3}.get(unit, 1)
+    return (f"{value:g}" if exact else f"{value:,.{digits}f}") + f" {unit}".rstrip()
+
+
+SECTIONS = (
+    Section(
+        "Writing poems",
+        "generate",
+        "python benchmarks/generate.py --save",
+        (
+            Row("one title, tokens/s", "tokens_per_second/1"),
+            Row("… × `transformers` at its best", "times/1", "×", at_least=1.5),
+            Row("sixteen titles at once, tokens/s", "tokens_per_second/16"),
+            Row("… × `transformers` at its best", "times/16", "×", at_least=2),
+            Row("sixty-four titles at once, tokens/s", "tokens_per_second/64"),
+            Row("… × `transformers` at its best", "times/64", "×", at_least=3),
+            Row("first character after", "first_character_ms", "ms", at_most=20),
+            Row("1,000 test titles take", "seconds_for_1000_titles", "s", at_most=25),
+        ),
+    ),
+    Section(
+        "Fine-tuning",
+        "finetune",
+        "python benchmarks/finetune.py --save",
+        (
+            Row("the course, compiled, tokens/s", "contenders/ours, compiled/tokens_per_second"),
+            Row("the course, not compiled, tokens/s", "contenders/ours, not compiled/tokens_per_second"),
+            Row("× `SFTTrainer` as it comes", "times/SFTTrainer as it comes", "×", at_least=8),
+            Row("× `SFTTrainer` at its best", "times/SFTTrainer at its best", "×", at_least=1.5),
+            Row("× the same, compiled", "times/SFTTrainer at its best, compiled", "×", at_least=1.5),
+            Row("× `transformers`, padded to 256", "times/transformers, padded to 256", "×", at_least=1.5),
+            Row("× `transformers`, dense rows", "times/transformers, dense", "×", at_least=1.5),
+            Row("× the same, compiled", "times/transformers, dense, compiled", "×", at_least=1.5),
+            Row("share of the speed of a large product", "of_the_peak", "%", at_least=0.5),
+            Row("most memory held, not compiled", "contenders/ours, not compiled/peak_gb", "GB", at_most=1.2),
+        ),
+    ),
+    Section(
+        "The poems of the shipped checkpoint",
+        "quality",
+        "python benchmarks/quality.py --save",
+        (
+            Row("ends by itself", "fine-tuned/ended", "%", at_least=0.99),
+            Row("well formed", "fine-tuned/well_formed", "%", at_least=0.95),
+            Row("rhymes", "fine-tuned/rhymes", "%", at_least=0.65),
+            Row("lines alternate", "fine-tuned/alternating", "%", at_least=0.92),
+            Row("tones without fault", "fine-tuned/regulated", "%"),
+            Row("own title wins, of 16", "fine-tuned/own_title_wins", "%", at_least=0.85),
+            Row("copies a line", "fine-tuned/copies_a_line", "%", at_most=0.05),
+            Row("response loss, 1,000 test poems", "fine-tuned/response_loss", "nats", at_most=3.72),
+            Row("`evaluate`, 200 titles, by the clock", "seconds_for_200_titles", "m:s", at_most=120),
+        ),
+    ),
+    Section(
+        "Memory of the notebooks",
+        "memory",
+        "make memory",
+        tuple(Row(f"notebook {number}", f"peak_gb/{number}", "GB", at_most=1.5) for number in range(1, 7)),
+    ),
+    Section(
+        "Time of the tests",
+        "tests",
+        "make quick, make test",
+        (
+            Row("`make quick`", "seconds_of_make_quick", "m:s", at_most=120),
+            Row("`make test`", "seconds_of_make_test", "m:s", at_most=540),
+        ),
+    ),
+)
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(section.markdown(results) for section in SECTIONS), HOW_TO])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(load()), "utf-8", newline="\n")

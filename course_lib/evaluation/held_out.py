@@ -1,0 +1,80 @@
+"""The losses on poems that the model has not read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from course_lib.batches import Batches, InstructionBatches, PlainTextBatches
+from course_lib.checkpoints import Checkpoint
+from course_lib.engine.chunked_loss import row_sums
+from course_lib.engine.machine import Machine
+from course_lib.evaluation.metrics import Estimate, bootstrap_mean, without_none
+from course_lib.losses import Loss, LossSums
+from course_lib.model import evaluating
+from course_lib.poems import Poem
+
+Progress = Callable[[str, int, int], object]
+"""A function that is called with what is being done, how much of it is done, and how much there is to do."""
+
+
+def held_out_loss(
+    checkpoint: Checkpoint, poems: Sequence[Poem], precision: torch.dtype = torch.float32, batch_size: int = 8
+) -> Loss:
+    """The mean losses on `poems`, in nats per token.
+
+    A model that was taught instructions reads each poem as the answer to one of them (`instructions.answered_by`).
+    A base model reads plain text. There every character counts, the title too, so both losses are the same.
+    """
+    rows = loss_rows(checkpoint, poems, precision, batch_size)
+    return LossSums(*(part.sum() for part in rows)).means()
+
+
+def loss_rows(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    precision: torch.dtype = torch.float32,
+    batch_size: int = 8,
+    progress: Progress = lambda *_: None,
+) -> LossSums:
+    """The loss sums of each row of the batches that `poems` make: four float64 tensors, (rows,), on the CPU."""
+    machine = Machine(checkpoint.device, precision)
+    tokenizer = checkpoint.tokenizer
+    context = checkpoint.model.config.max_position_embeddings
+    taught = checkpoint.instructions
+    batches: Batches
+    if taught:
+        batches = InstructionBatches.from_poems(
+            poems, tokenizer, context=context, batch_size=batch_size, seed=None, instructions=taught
+        )
+    else:
+        batches = PlainTextBatches(poems, tokenizer, context=context, batch_size=batch_size, seed=None)
+    rows: list[list[Tensor]] = []
+    with torch.no_grad(), evaluating(checkpoint.model), machine.autocast():
+        for batch in batches.epoch(0):
+            sums = row_sums(checkpoint.model, machine.to_device(batch))
+            rows.append([part.cpu() for part in sums])
+            progress("taking the loss", len(poems) * len(rows) // len(batches), len(poems))
+    return LossSums(*(torch.cat(parts).double() for parts in zip(*rows, strict=True)))
+
+
+def losses(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    precision: torch.dtype = torch.float32,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Estimate]:
+    """The losses that apply to the checkpoint. The bootstrap draws rows of a few poems each."""
+    rows = loss_rows(checkpoint, poems, precision, progress=progress)
+    whole = bootstrap_mean(rows.whole, rows.whole_count)
+    if not checkpoint.instructions:
+        return without_none({"plain_text_loss": whole})
+    return without_none({"response_loss": bootstrap_mean(rows.response, rows.response_count), "whole_loss": whole})
+
+
+def unknown_share(checkpoint: Checkpoint, poems: Sequence[Poem]) -> float:
+    """The share of characters, in titles and poems, that are not in the vocabulary."""
+    rows = [checkpoint.tokenizer.encode(poem.title + poem.text) for poem in poems]
+    return sum(row.count(checkpoint.tokenizer.unk_id) for row in rows) / sum(map(len, rows))

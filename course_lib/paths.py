@@ -1,0 +1,31 @@
+"""Where poems, checkpoints and caches are on disk.
+
+Other modules read these names at each call, as `paths.ASSETS`, so that one change moves everything.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+HOME = PACKAGE if (PACKAGE / "assets").is_dir() else PACKAGE.parent  # an installed package holds its own assets
+ASSETS = Path(os.environ.get("COURSE_LIB_ASSETS") or HOME / "assets")
+
+BASE = ASSETS / "checkpoints" / "base"
+FINETUNED = ASSETS / "checkpoints" / "finetuned"
+OWN = Path("checkpoints") / "finetuned"  # the learner's model, in the folder they work in
+
+
+def cache_folder() -> Path:
+    """The folder for files too big for the repository. The variable COURSE_LIB_CACHE moves it."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("COURSE_LIB_CACHE") or user_cache_path("course_lib"))
+
+
+def own_or_shipped(folder: Path | None = None) -> Path:
+    """The checkpoint folder to use: `folder` if given, else the learner's own model, else the shipped one."""
+    if folder is not None:
+        return folder
+    return OWN if (OWN / "model.safetensors").is_file() else FINETUNED

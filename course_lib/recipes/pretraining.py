@@ -1,0 +1,63 @@
+"""Pretraining: a model reads poems end to end and learns to predict every next character."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from course_lib.batches import PlainTextBatches
+from course_lib.checkpoints import Checkpoint
+from course_lib.model import ModelConfig, PoetryModel
+from course_lib.poems import Poem
+from course_lib.recipes.recipe import Recipe, identity_of, weights_digest
+from course_lib.tokenizer import CharacterTokenizer
+
+
+def pretraining(
+    poems: Sequence[Poem],
+    tokenizer: CharacterTokenizer,
+    *,
+    shape: ModelConfig | None = None,
+    start: Checkpoint | None = None,
+    evaluation: Sequence[Poem] = (),
+    batch_size: int = 16,
+    seed: int = 0,
+    parent: Path | None = None,
+) -> Recipe:
+    """Train a new model of this shape, or a copy of `start`, on the poems as plain text.
+
+    `batch_size` counts rows, each as long as the model's context. `seed` decides the first weights (it seeds PyTorch)
+    and the order of the poems.
+
+    Raises:
+        ValueError: there are no poems.
+    """
+    torch.manual_seed(seed)
+    model = copy.deepcopy(start.model) if start else PoetryModel(shape or ModelConfig(vocab_size=len(tokenizer)))
+    config = model.config
+
+    def batches(of: Sequence[Poem], seed: int | None) -> PlainTextBatches:
+        context = config.max_position_embeddings
+        return PlainTextBatches(of, tokenizer, context=context, batch_size=batch_size, seed=seed)
+
+    training = batches(poems, seed)
+    identity = {
+        "kind": "base",
+        **({"base": weights_digest(model)} if start else {}),
+        **identity_of(poems, training),
+        "hidden_size": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "context": config.max_position_embeddings,
+    }
+    return Recipe(
+        kind="base",
+        checkpoint=Checkpoint(model, tokenizer),
+        batches=training,
+        evaluation=batches(evaluation, None) if evaluation else None,
+        identity=identity,
+        poems=poems,
+        parent=parent,
+    )

@@ -1,0 +1,109 @@
+"""The page of figures is made from the results, and the log of experiments keeps its form."""
+
+import json
+import re
+from pathlib import Path
+
+import page
+import pytest
+import results
+from page import Row, Section
+
+LOG = Path(page.__file__).parent / "LOG.md"
+HEADING = re.compile(r"(\d{4}-\d\d-\d\d) (\S.*) \((kept|dropped|no difference|kept, then \w+)\)")
+PARTS = ["Question", "Did", "Result", "Decision"]
+
+
+def test_the_page_is_what_the_script_makes() -> None:
+    assert page.PAGE.read_text("utf-8") == page.page(results.load()), "run `python benchmarks/page.py`"
+
+
+def test_every_result_has_a_column_and_says_where_and_when_it_was_measured() -> None:
+    scripts = {section.script for section in page.SECTIONS}
+    for name, result in results.load().items():
+        assert name.partition("-")[0] in scripts
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", results.date_of(result))
+        assert result.keys() - {"date", "recorded"} == {"command", "machine", "versions", "figures"}
+
+
+def test_every_figure_of_the_page_is_in_some_result() -> None:
+    found = results.load()
+    for section in page.SECTIONS:
+        figures = [r["figures"] for name, r in found.items() if name.partition("-")[0] == section.script]
+        missing = [row.label for row in section.rows if not any(row.cell(f) for f in figures)]
+        assert not figures or missing in ([], ["`make quick`"])
+
+
+@pytest.mark.parametrize(
+    ("row", "cell"),
+    [
+        (Row("", "a/speed"), "1,060"),
+        (Row("", "a/speed", at_least=1060), "1,060"),
+        (Row("", "a/speed", at_least=1061), "**1,060**"),
+        (Row("", "a/share", "%", at_most=0.5), "46.0 % [40.0, 52.5]"),
+        (Row("", "a/share", "%", at_most=0.4), "**46.0 % [40.0, 52.5]**"),
+        (Row("", "a/speed", "m:s", at_most=1061), "17:40"),
+        (Row("", "a/nothing", "×"), ""),
+        (Row("", "nothing/at/all", "×", at_least=1), ""),
+    ],
+)
+def test_a_figure_is_shown_with_its_unit_and_in_bold_if_it_misses_its_bar(row: Row, cell: str) -> None:
+    assert row.cell({"a": {"speed": 1060.4, "share": 0.46, "intervals": {"share": [0.4, 0.525]}}}) == cell
+
+
+def test_each_result_of_a_script_is_a_column() -> None:
+    section = Section("Speed", "run", "python run.py", (Row("speed", "speed", "×", at_least=1.5),))
+    there = {
+        "run": {"date": "2026-01-02", "machine": "A", "figures": {"speed": 2}},
+        "run-b": {"recorded": "2026-01-01", "machine": "B", "figures": {"speed": 1}},
+        "other": {"date": "2026-01-02", "machine": "A", "figures": {"speed": 3}},
+    }
+    assert section.markdown(there).splitlines()[4:] == [
+        "| | bar | A, 2026-01-02 | B, recorded 2026-01-01 |",
+        "|---|---:|---:|---:|",
+        "| speed | ≥ 1.5 × | 2.0 × | **1.0 ×** |",
+    ]
+    assert section.markdown({}).splitlines()[-1] == "| speed | ≥ 1.5 × |  |"
+
+
+def test_a_result_is_saved_with_its_command_its_machine_and_the_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["somewhere/run.py", "--save", "run of 1"])
+    path = results.save("run", {"speed": 2.0}, "a processor", tmp_path / "results")
+    saved = json.loads(path.read_text("utf-8"))
+    assert saved["command"] == "python benchmarks/run.py --save 'run of 1'"
+    assert (saved["machine"], saved["figures"]) == ("a processor", {"speed": 2.0})
+    assert {"python", "torch"} <= saved["versions"].keys()
+    assert results.load(path.parent) == {"run": saved}
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+def entries() -> dict[str, str]:
+    """Heading → text."""
+    _, *parts = re.split(r"^## ", LOG.read_text("utf-8"), flags=re.MULTILINE)
+    return dict(part.split("\n", maxsplit=1) for part in parts)
+
+
+def test_each_entry_of_the_log_has_a_date_a_verdict_and_four_parts_and_the_newest_comes_first() -> None:
+    dates = []
+    for heading, text in entries().items():
+        found = HEADING.fullmatch(heading)
+        assert found, heading
+        dates.append(found[1])
+        assert re.findall(r"^- \*\*(\w+)\.\*\*", text, re.MULTILINE) == PARTS, heading
+    assert dates == sorted(dates, reverse=True)
+    assert len(dates) > 30
+
+
+def test_a_reference_to_the_log_names_an_entry(repository: Path) -> None:
+    entry = re.compile("|".join(re.escape(found[2]) for heading in entries() if (found := HEADING.fullmatch(heading))))
+    named = re.findall(r"(?:see|See|led to|for) \*([^*]+)\*", LOG.read_text("utf-8"))
+    assert named
+    for path in (repository / "course_lib").rglob("*.py"):
+        _, *references = " ".join(path.read_text("utf-8").split()).split("`benchmarks/LOG.md`")
+        assert all(reference.startswith(": ") for reference in references), f"{path.name} does not say which entry"
+        named += [reference.removeprefix(": ") for reference in references]
+    assert [name[:60] for name in named if not entry.match(name)] == []

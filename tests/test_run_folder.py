@@ -1,0 +1,265 @@
+"""A run on disk goes on as if it had never stopped, and is not mixed with another."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import in_step
+
+from course_lib.checkpoints import Checkpoint, CheckpointError
+from course_lib.engine.machine import Machine
+from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.poems import Poem
+from course_lib.recipes import finetuning
+from course_lib.run_folder import RunFolder
+from course_lib.training import StepReport, Trainer, TrainingSettings
+
+NewTrainer = Callable[..., Trainer]
+SETTINGS = TrainingSettings(steps=12, learning_rate=1e-2, warmup_steps=2)
+
+
+@pytest.fixture
+def new_trainer(checkpoint: Checkpoint, poems: list[Poem]) -> NewTrainer:
+    """Trainers of the same run; keywords change its settings or its recipe."""
+
+    def make(machine: Machine | None = None, **changes: Any) -> Trainer:
+        of_recipe = {name: changes.pop(name) for name in ("batch_size", "seed", "instructions") if name in changes}
+        read = changes.pop("poems", poems * 3)
+        recipe = finetuning(copy.deepcopy(checkpoint), read, **{"batch_size": 2, **of_recipe})
+        return Trainer(recipe, replace(SETTINGS, **changes), machine or Machine(torch.device("cpu"), torch.float32))
+
+    return make
+
+
+def take(folder: RunFolder, trainer: Trainer, steps: int) -> list[StepReport]:
+    """The reports of a run that is left after that many steps."""
+    reports: list[StepReport] = []
+    runs = folder.run(trainer)
+    for report in runs:
+        reports.append(report)
+        if len(reports) == steps:
+            runs.close()
+    return reports
+
+
+def steps_in_log(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (path / "log.jsonl").read_text().splitlines()]
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_resumed_from_disk_equals_one_that_was_not_interrupted(
+    new_trainer: NewTrainer, tmp_path: Path, optimizer: str
+) -> None:
+    if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        pytest.skip("this PyTorch has no Muon; it came with 2.9")
+    whole = [r.loss for r in RunFolder(tmp_path / "whole").run(new_trainer(optimizer=optimizer))]
+    parts = RunFolder(tmp_path / "parts")
+    for steps in (4, 5, 3):
+        take(parts, new_trainer(optimizer=optimizer), steps)
+    assert steps_in_log(parts.path) == list(range(1, 13))
+    assert [report.loss for report in parts.reports()] == whole
+    assert parts.steps_taken() == 12
+    assert list(parts.run(new_trainer(optimizer=optimizer))) == []  # all steps are taken
+
+
+def test_log_lines_after_the_last_save_are_taken_back(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    take(folder, new_trainer(), 4)
+    saved = (tmp_path / "state.safetensors").read_bytes()
+    list(folder.run(new_trainer()))
+    (tmp_path / "state.safetensors").write_bytes(saved)  # as if the run had been killed before it saved
+    (first,) = take(folder, new_trainer(), 1)
+    assert first.step == 5
+    assert steps_in_log(tmp_path) == [1, 2, 3, 4, 5]
+
+
+def test_a_log_line_that_a_kill_cut_short_is_left_out(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    take(folder, new_trainer(), 4)
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text()[:-20])
+    assert [report.step for report in folder.reports()] == [1, 2, 3]
+    assert len(folder.speeds()) == 3
+    log.write_text('{"step"\n' + log.read_text())
+    with pytest.raises(CheckpointError, match=r"log.jsonl: not the log of a run"):
+        folder.reports()
+
+
+def test_a_folder_that_is_not_there_is_a_run_of_no_steps(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "nothing")
+    assert (folder.steps_taken(), folder.reports(), folder.speeds(), folder.machines()) == (0, [], [], [])
+    assert not folder.path.exists()
+
+
+def test_the_state_is_saved_as_often_as_asked(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    often, rarely = RunFolder(tmp_path / "often", save_every=0), RunFolder(tmp_path / "rarely")
+    for folder, steps in ((often, 3), (rarely, 0)):
+        runs = folder.run(new_trainer())
+        assert [next(runs).step for _ in range(3)] == [1, 2, 3]
+        assert folder.steps_taken() == steps
+        runs.close()
+        assert folder.steps_taken() == 3
+
+
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    whole = [r.loss for r in RunFolder(tmp_path / "whole").run(new_trainer())]
+    folder = RunFolder(tmp_path / "pressed")
+    reports: list[StepReport] = []
+    with in_step(5, lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        reports.extend(folder.run(new_trainer()))
+    assert folder.steps_taken() == 5
+    assert steps_in_log(folder.path) == [1, 2, 3, 4, 5]
+    list(folder.run(new_trainer()))
+    assert [report.loss for report in folder.reports()] == whole
+
+
+def test_a_second_ctrl_c_does_not_wait(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    def press_twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    trainer = new_trainer()
+    with in_step(5, press_twice), pytest.raises(KeyboardInterrupt):
+        list(RunFolder(tmp_path).run(trainer))
+    assert trainer.step == 4
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_broken_step_leaves_the_saved_state_alone(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    trainer = new_trainer()
+    runs = RunFolder(tmp_path, save_every=0).run(trainer)
+    next(runs)
+    saved = (tmp_path / "state.safetensors").read_bytes()
+    trainer.model.get_parameter("model.norm.weight").data[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="loss of step 1 is nan"):
+        next(runs)
+    assert (tmp_path / "state.safetensors").read_bytes() == saved
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limit to the size of files")
+def test_a_full_disk_is_told_and_what_was_saved_is_untouched(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    import resource
+
+    runs = RunFolder(tmp_path, save_every=0).run(new_trainer())
+    next(runs)
+    saved = (tmp_path / "state.safetensors").read_bytes()
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(saved) // 2, allowed[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"state.safetensors: not written; the old file is untouched"):
+            list(runs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert (tmp_path / "state.safetensors").read_bytes() == saved
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("state.safetensors", b"nothing of the kind", r"state.safetensors: not the state of a run"),
+        ("run.json", b"{}", r"run.json: not the record of a run"),
+        ("run.json", b"{", r"run.json: not the record of a run"),
+        ("log.jsonl", b"[]\n[]\n", r"log.jsonl: not the log of a run"),
+    ],
+)
+def test_a_damaged_folder_is_refused(
+    new_trainer: NewTrainer, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    take(folder, new_trainer(), 3)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=says):
+        next(folder.run(new_trainer()))
+
+
+def test_a_vocabulary_is_made_once_and_kept(poems: list[Poem], tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    made = folder.tokenizer(poems * 5)
+    kept = folder.tokenizer(poems[:1])
+    assert kept.backend.to_str() == made.backend.to_str()
+    (folder.path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer.json: not a tokenizer"):
+        folder.tokenizer(poems)
+
+
+# --- which run it is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch_size": 1}, "a run with batch_size 2, not 1"),
+        ({"seed": 1}, "a run with seed 0, not 1"),
+        ({"instructions": (POEM, OLD_STYLE)}, "a run with instructions poem, not poem,old-style"),
+        ({"poems": [Poem("山", "試筆", ("山中一夜雨，樹上幾聲鶯。",))]}, "a run with poems 9, not 1"),
+        ({"accumulate": 2}, "a run with accumulate 1, not 2"),
+        ({"weight_decay": 0.0}, "a run with weight_decay 0.1, not 0.0"),
+        ({"steps": 3}, "a run of 9 steps, more than 3"),
+        (
+            {"steps": 10},
+            "step 9 had learning rate 0.01; with these settings it is 0.008",
+        ),  # it would have begun to fall
+        ({"learning_rate": 1e-3}, "step 1 had learning rate 0.005; with these settings it is 0.0005"),
+    ],
+)
+def test_a_folder_is_not_used_for_another_run(
+    new_trainer: NewTrainer, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    take(folder, new_trainer(decay_fraction=0.25), 9)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(CheckpointError, match=says) as refused:
+        next(folder.run(new_trainer(**{"decay_fraction": 0.25, **changes})))
+    assert "choose another run folder, or delete this one" in str(refused.value)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_steps_may_be_added_while_the_rate_is_constant(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    whole = [r.loss for r in RunFolder(tmp_path / "whole").run(new_trainer(steps=20))]
+    folder = RunFolder(tmp_path / "longer")
+    take(folder, new_trainer(steps=12), 7)
+    list(folder.run(new_trainer(steps=20)))
+    assert [report.loss for report in folder.reports()] == whole
+
+
+def test_a_run_without_a_record_is_taken_up(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    take(folder, new_trainer(), 4)
+    (tmp_path / "run.json").unlink()
+    assert next(folder.run(new_trainer())).step == 5
+
+
+def test_a_run_may_move_to_a_machine_of_another_precision(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    """As from a CPU to a GPU that is fastest in float16, which scales its losses, and back."""
+    folder = RunFolder(tmp_path)
+    for precision in (torch.float32, torch.float16, torch.bfloat16):
+        take(folder, new_trainer(Machine(torch.device("cpu"), precision)), 4)
+    assert steps_in_log(tmp_path) == list(range(1, 13))
+    assert len(folder.machines()) == 3
+
+
+def test_every_machine_that_took_steps_is_noted_once(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    folder, alone = RunFolder(tmp_path / "both"), RunFolder(tmp_path / "alone")
+    exact, rough = (Machine(torch.device("cpu"), precision) for precision in (torch.float32, torch.bfloat16))
+    for machine in (exact, rough, exact, rough):
+        take(folder, new_trainer(machine), 2)
+    assert folder.machines() == [exact.full_name, rough.full_name]
+    list(alone.run(new_trainer(exact)))
+    assert list(alone.run(new_trainer(rough))) == []
+    assert alone.machines() == [exact.full_name]  # the other one took no step

@@ -1,0 +1,82 @@
+"""Floors under the quality of the shipped checkpoints: they read and write about as well as their cards say.
+
+The floors lie below the lower ends of the cards' intervals: another seed passes, a spoilt checkpoint does not.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from course_lib.checkpoints import Checkpoint, load_checkpoint
+from course_lib.evaluation import Estimate, held_out_loss, judge, title_fit
+from course_lib.evaluation.judge import BLANK_ROW, obedience
+from course_lib.generation import WrittenPoem, iter_poems
+from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.poems import load_poems
+
+pytestmark = pytest.mark.slow
+TITLES = [poem.title for poem in load_poems("test")]
+WRITTEN = 64
+READ = 60
+
+
+@pytest.fixture(scope="module")
+def base(repository: Path) -> Checkpoint:
+    return load_checkpoint(repository / "assets/checkpoints/base")
+
+
+@pytest.fixture(scope="module")
+def tuned(repository: Path) -> Checkpoint:
+    return load_checkpoint(repository / "assets/checkpoints/finetuned")
+
+
+@pytest.fixture(scope="module")
+def written(tuned: Checkpoint) -> list[WrittenPoem]:
+    """Poems on test titles, written with the plain instruction."""
+    return list(iter_poems(tuned, TITLES[:WRITTEN]))
+
+
+def values(estimates: dict[str, Estimate]) -> dict[str, float]:
+    return {name: estimate.value for name, estimate in estimates.items()}
+
+
+def test_the_base_model_reads_well_and_writes_without_an_end(base: Checkpoint) -> None:
+    assert base.instructions == ()
+    assert held_out_loss(base, load_poems("validation")[:READ]).whole < 3.95
+    found = values(judge(list(iter_poems(base, TITLES[:WRITTEN], stop=BLANK_ROW))))
+    assert found["ended"] == found["well_formed"] == 0
+    assert found["alternating"] > 0.8
+
+
+def test_the_tuned_model_reads_each_poem_best_under_the_instruction_that_it_was_taught(tuned: Checkpoint) -> None:
+    assert tuned.instructions == (POEM, OLD_STYLE)
+    poems = load_poems("validation")[:READ]
+    loss = held_out_loss(tuned, poems).response
+    assert loss < 3.9
+    assert loss < held_out_loss(replace(tuned, instructions=(POEM,)), poems).response - 0.005
+
+
+def test_the_tuned_model_writes_whole_poems_that_sound_and_are_its_own(written: list[WrittenPoem]) -> None:
+    found = values(judge(written))
+    assert found["ended"] >= 0.95
+    assert found["well_formed"] >= 0.9
+    assert found["rhymes"] >= 0.5
+    assert found["alternating"] >= 0.9
+    assert found["regulated"] >= 0.8
+    assert found["repeats_a_line"] <= 0.02
+    assert found["copies_a_line"] <= 0.05
+
+
+def test_the_tuned_model_listens_to_the_title(tuned: Checkpoint, written: list[WrittenPoem]) -> None:
+    found = values(title_fit(tuned, TITLES[:20], [poem.text for poem in written[:20]], TITLES))
+    assert found["own_title_wins"] >= 0.6
+    assert found["own_title_gain"] > 0.1
+
+
+def test_the_tuned_model_obeys_its_second_instruction(tuned: Checkpoint, written: list[WrittenPoem]) -> None:
+    titles = TITLES[:WRITTEN]
+    asked = values(obedience(titles, list(iter_poems(tuned, titles, instruction=OLD_STYLE)), OLD_STYLE))
+    not_asked = values(obedience(titles, written, OLD_STYLE))
+    assert asked["obeys"] >= 0.5
+    assert not_asked["obeys"] < asked["obeys"] - 0.2
