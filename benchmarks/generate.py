@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -85,11 +86,11 @@ def measure(repeats: int, folder: str) -> tuple[dict[str, Any], str]:
     print("titles at once   tokens/s   the course is faster by")
     for size in SIZES:
         prompts = [prompt_ids(checkpoint, title) for title in titles[:size]]
-        runs: dict[str, Run] = {"course_lib, float32": lambda p=prompts: run_ours(p)}
+        runs: dict[str, Run] = {"course_lib, float32": partial(run_ours, prompts)}
         for dtype in types:
             for cache in (None, "static"):
                 label = f"transformers, {str(dtype).removeprefix('torch.')}, {cache or 'dynamic'} cache"
-                runs[label] = lambda p=prompts, d=dtype, c=cache: run_theirs(p, d, c)
+                runs[label] = partial(run_theirs, prompts, dtype, cache)
         times = take_turns(runs, repeats)
         ours = times["course_lib, float32"]
         best = min(spent for label, spent in times.items() if label.startswith("transformers"))

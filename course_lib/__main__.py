@@ -1,7 +1,5 @@
 """The command line: `python -m course_lib --help`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +15,7 @@ PROGRAM = "python -m course_lib"
 
 
 def examples(*lines: str) -> str:
-    """An epilog that keeps its line breaks."""
+    """The last part of a help page; `\\b` keeps its line breaks."""
     return "\b\nExamples:\n" + "\n".join(f"  {PROGRAM} {line}" for line in lines)
 
 
@@ -26,23 +24,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    help="From a model that rambles on in verse to one that writes a poem for your title.",
+    help="Train small models on Chinese poems, write poems with them, and measure how good they are.",
     epilog=examples(
-        "write 春夜喜雨                                          a poem",
-        "write 春夜喜雨 --checkpoint assets/checkpoints/base     verse without end",
-        "finetune --steps 800                                    a model of your own",
-        "evaluate                                                how good it is",
+        "write 春夜喜雨                                          # a poem",
+        "write 春夜喜雨 --checkpoint assets/checkpoints/base     # verse without end",
+        "finetune --steps 800                                    # a model of your own",
+        "evaluate                                                # how good it is",
     )
-    + f"\n\n`{PROGRAM} COMMAND --help` explains a command's options. A command that cannot do what you ask ends with "
-    "one line that says why, and exit status 2.",
+    + f"\n\n`{PROGRAM} COMMAND --help` explains the options of a command. If a command cannot do what you ask, one "
+    "line says why, and the exit status is 2.",
 )
 
 
-@app.command(epilog=examples("corpus"))
+@app.command()
 def corpus() -> None:
-    """Make the poem files again (maintainers only).
+    """Make the poem files again (needs npm).
 
-    Fetches the source with npm, and writes Tang to assets/poems and Song to the cache.
+    The Tang poems go to assets/poems, and the Song poems to the cache.
     """
     from course_lib.corpus import build
 
@@ -59,19 +57,13 @@ EXAMPLES: dict[Callable[..., None], list[str]] = {
     pretrain: ["pretrain", "pretrain --dynasties tang --steps 300 --run-folder runs/small --out checkpoints/small"],
     finetune: ["finetune --steps 800", "finetune --epochs 5 --out checkpoints/thorough --run-folder runs/thorough"],
     write: [
-        "write 春夜喜雨",
         "write 春夜喜雨 --instruction 古體詩",
         "write 春夜喜雨 秋思 --count 3 --temperature 1",
-        "write 春夜喜雨 --candidates 8",
         "write 春夜喜雨 --checkpoint assets/checkpoints/base --max-new-tokens 100",
         "write --titles titles.txt --out poems.jsonl",
     ],
     evaluate_loss: ["evaluate-loss --split validation --checkpoint assets/checkpoints/base"],
-    evaluate: [
-        "evaluate",
-        "evaluate --checkpoint assets/checkpoints/base --titles 50",
-        "evaluate --titles 500 --candidates 8 --json",
-    ],
+    evaluate: ["evaluate --titles 50 --checkpoint assets/checkpoints/base", "evaluate --candidates 8 --json"],
 }
 for command, lines in EXAMPLES.items():
     app.command(epilog=examples(*lines))(command)
@@ -84,20 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(typer.main.get_command(app).main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
     except usage_error as error:
-        name = getattr(error.ctx, "command_path", PROGRAM)
-        note(f"{one_line(error.format_message())} (see `{name} --help`)")
+        message = f"{error.format_message()} (see `{getattr(error.ctx, 'command_path', PROGRAM)} --help`)"
     except OSError as error:
-        note(f"{error.filename}: {error.strerror}" if error.filename else one_line(str(error)))
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except (ValueError, FloatingPointError) as error:  # CheckpointError and Refusal are ValueErrors
-        note(one_line(str(error)))
+        message = str(error)
     except typer.Abort:
         return 130
+    note(" ".join(message.split()))
     return 2
-
-
-def one_line(message: str) -> str:
-    """A message without line breaks."""
-    return " ".join(message.split())
 
 
 if __name__ == "__main__":

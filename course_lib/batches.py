@@ -4,10 +4,8 @@
 token at t is predicted at t - 1) happens once, in `course_lib.losses.next_tokens`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -19,19 +17,16 @@ from course_lib.roles import END, RESPONSE, Segment, example_segments, pretraini
 from course_lib.tokenizer import CharacterTokenizer
 
 IGNORE = -100  # the label that PyTorch's cross entropy skips
+Seed = int | None  # decides the order of each epoch; None: every epoch keeps the order of the data, for evaluation
 
 
 class Batch(NamedTuple):
-    """`B` rows of `T` tokens: `input_ids` and `labels`, (B, T) int64, and `attention_mask`, (B, T) bool.
+    """`B` rows of `T` tokens. Each tensor is (B, T)."""
 
-    The mask is False on padding. `position_ids`, (B, T) int64, count from 0 in each example of a row; they are
-    None if each row is one text.
-    """
-
-    input_ids: Tensor
-    labels: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor | None = None
+    input_ids: Tensor  # int64
+    labels: Tensor  # int64
+    attention_mask: Tensor  # bool: False on padding
+    position_ids: Tensor | None = None  # int64: they count from 0 in each example; None: each row is one text
 
 
 class Example(NamedTuple):
@@ -42,10 +37,10 @@ class Example(NamedTuple):
 
 
 class Batches(Protocol):
-    """A data set cut into batches of `batch_size` rows. Each epoch has its own order, which `seed` decides."""
+    """A data set cut into batches of `batch_size` rows."""
 
     batch_size: int
-    seed: int | None  # None: all epochs keep the order of the data, for evaluation
+    seed: Seed
 
     def __len__(self) -> int:
         """The number of batches in an epoch; all epochs have the same."""
@@ -59,7 +54,7 @@ def ceil_div(a: int, b: int) -> int:
     return (a + b - 1) // b
 
 
-def epoch_order(count: int, seed: int | None, epoch: int) -> Sequence[int]:
+def epoch_order(count: int, seed: Seed, epoch: int) -> Sequence[int]:
     """The numbers 0 to `count` - 1 in the order of this epoch; with `seed=None`, ascending in every epoch."""
     return range(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count).tolist()
 
@@ -72,30 +67,16 @@ def pad(rows: Sequence[Sequence[int] | np.ndarray], shape: tuple[int, int], valu
     return padded
 
 
-# --- pretraining ----------------------------------------------------------------------------------
-
-
 class PlainTextBatches:
     """Poems joined end to end and cut into windows of `context` tokens, for pretraining.
 
     Each window begins with the last token of the one before it, so an epoch predicts each token exactly once.
-    Each epoch joins the poems in a new order. Padding fills the last batch.
+    Each epoch joins the poems in a new order. Padding fills the last batch. Raises ValueError if there are no poems.
     """
 
     def __init__(
-        self,
-        poems: Sequence[Poem],
-        tokenizer: CharacterTokenizer,
-        *,
-        context: int,
-        batch_size: int,
-        seed: int | None = 0,
+        self, poems: Sequence[Poem], tokenizer: CharacterTokenizer, *, context: int, batch_size: int, seed: Seed = 0
     ) -> None:
-        """Encode the poems.
-
-        Raises:
-            ValueError: there are no poems.
-        """
         if not poems:
             raise ValueError("no poems to make batches of")
         self.batch_size = batch_size
@@ -119,16 +100,11 @@ class PlainTextBatches:
             yield Batch(input_ids, pad(rows, self.shape, IGNORE), input_ids != self.pad_id)
 
 
-# --- fine-tuning ----------------------------------------------------------------------------------
-
-
 def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], context: int) -> Example:
     """The ids of the segments, with labels only on the responses and their end tokens.
 
     Ids beyond `context` are cut off, and the end token with them: a poem that does not fit is not over.
-
-    Raises:
-        ValueError: nothing is left to learn; there is no response, or the prompt fills the context.
+    Raises ValueError if nothing is left to learn: there is no response, or the prompt fills the context.
     """
     input_ids: list[int] = []
     labels: list[int] = []
@@ -146,9 +122,7 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
     """Which examples share a row of `width` tokens: each goes to the row with the least room that is enough.
 
     Long examples are placed first, which leaves little padding (best-fit decreasing, Johnson 1974).
-
-    Raises:
-        ValueError: an example is longer than a row.
+    Raises ValueError if an example is longer than a row.
     """
     rows: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(width + 1)]  # room left -> rows
@@ -167,16 +141,14 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 class InstructionBatches:
-    """Examples packed into rows of `context` tokens with little padding. Examples do not see each other."""
+    """Examples packed into rows of `context` tokens with little padding. Examples do not see each other.
+
+    Raises ValueError if there are no examples, or one is longer than the context.
+    """
 
     def __init__(
-        self, examples: Sequence[Example], *, pad_id: int, context: int, batch_size: int, seed: int | None = 0
+        self, examples: Sequence[Example], *, pad_id: int, context: int, batch_size: int, seed: Seed = 0
     ) -> None:
-        """Pack the examples.
-
-        Raises:
-            ValueError: there are no examples, or one is longer than the context.
-        """
         if not examples:
             raise ValueError("no examples to make batches of")
         self.batch_size = batch_size
@@ -195,14 +167,11 @@ class InstructionBatches:
         instructions: Sequence[Instruction] = (POEM,),
         context: int,
         batch_size: int,
-        seed: int | None = 0,
-    ) -> InstructionBatches:
+        seed: Seed = 0,
+    ) -> Self:
         """The poems as answers to `instructions`, each to the last one that it fits.
 
-        A poem is left out if its prompt alone fills the context.
-
-        Raises:
-            ValueError: no poem is left, or one fits no instruction.
+        A poem whose prompt fills the context is left out. Raises ValueError if none is left or one fits no instruction.
         """
         prepared: dict[Poem, Example] = {}  # a poem that comes several times is prepared once
         for poem in dict.fromkeys(poems):

@@ -1,10 +1,8 @@
-"""The text of `MODEL_CARD.md`: what a model read, how it was trained, how well it does.
+"""The model card, `MODEL_CARD.md`: what a model read, how it was trained, how good it is.
 
-A card is the `facts` of its header and the `story` below it, as `course_lib.checkpoints.save_checkpoint` takes them.
-Every figure comes from the run itself. The stories are in `assets/cards`.
+A card has `facts`, its header, and a `story`, its text; `checkpoints.save_checkpoint` takes both. All figures come from
+the run itself. The texts are in `assets/cards`.
 """
-
-from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from course_lib import paths
-from course_lib.checkpoints import WEIGHTS, Checkpoint, read_card, sha256
+from course_lib.checkpoints import WEIGHTS, read_card, sha256
 from course_lib.evaluation.held_out import unknown_share
 from course_lib.evaluation.metrics import Evaluation
 from course_lib.instructions import Instruction, to_rows
@@ -42,27 +40,28 @@ def card(
 ) -> Card:
     """The card of the model that `trainer` has trained in `folder`.
 
-    `loss` is the loss on the `validation` poems, `test` the metrics on the test poems. A base model that went on from
-    another one adds up what both have read.
+    `loss` is the loss on the `validation` poems, `test` the metrics on the test poems. If a base model continued
+    another one, its card adds up what both have read.
     """
-    recipe = trainer.recipe
+    recipe, checkpoint = trainer.recipe, trainer.recipe.checkpoint
     facts: dict[str, Any] = {"kind": recipe.kind}
-    if recipe.checkpoint.instructions:
-        facts["instructions"] = to_rows(recipe.checkpoint.instructions)
+    losses: dict[str, Any] = {"unit": "nats per character"}
+    if checkpoint.instructions:
+        facts["instructions"] = to_rows(checkpoint.instructions)
+        losses["validation_response"] = round(loss.response, 4)
+        losses["validation_whole_sequence"] = round(loss.whole, 4)
+    else:
+        losses["validation"] = round(loss.whole, 4)
+        losses["validation_unknown_characters"] = round(unknown_share(checkpoint, validation), 6)
     run = run_facts(trainer, folder)
     if recipe.parent:
-        parent = {"name": recipe.parent.name, "sha256": sha256(recipe.parent / WEIGHTS)}
-        facts["parent"] = parent
+        facts["parent"] = {"name": recipe.parent.name, "sha256": sha256(recipe.parent / WEIGHTS)}
         if recipe.kind == "base":
-            run = added_up(run, parent, read_card(recipe.parent))
-    facts |= run
-    facts["losses"] = loss_facts(recipe.checkpoint, validation, loss)
+            run = added_up(run, facts["parent"], read_card(recipe.parent))
+    facts |= {**run, "losses": {**losses, "validation_poems": len(validation)}}
     if test:
         facts["test"] = test.as_dict()
-    return Card(facts, story(facts, recipe.checkpoint.instructions))
-
-
-# --- facts ----------------------------------------------------------------------------------------
+    return Card(facts, story(facts, checkpoint.instructions))
 
 
 def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
     recipe, settings = trainer.recipe, asdict(trainer.settings)
     config = recipe.checkpoint.model.config
     epochs = trainer.step / recipe.steps_per_epoch(trainer.settings.accumulate)
-    speeds = folder.speeds()
+    speeds = [report.tokens_per_second for report in folder.reports()]
     return {
         "license": "mit",
         "language": "lzh",
@@ -89,7 +88,7 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
         "minutes": round(trainer.seconds / 60, 1),
         "tokens_per_second": round(median(speeds)) if speeds else None,
         "hardware": "; ".join(folder.machines()),
-        "torch": str(torch.__version__),  # its own class is unknown to YAML
+        "torch": str(torch.__version__),  # YAML does not know the class of this string
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
@@ -102,8 +101,7 @@ def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
     facts: dict[str, Any] = {"split": "train", "source": SOURCE}
     for dynasty in DYNASTIES:
         read = [poem for poem in poems if poem.dynasty == dynasty]
-        distinct = set(read)
-        if read:
+        if distinct := set(read):
             facts[dynasty] = {
                 "poems": len(distinct),
                 "characters": sum(len(han(poem.text)) for poem in distinct),
@@ -112,31 +110,20 @@ def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
     return facts
 
 
-def loss_facts(checkpoint: Checkpoint, validation: Sequence[Poem], loss: Loss) -> dict[str, Any]:
-    """The losses on the validation poems. A base model has one loss, and characters that it does not know."""
-    facts: dict[str, Any] = {"unit": "nats per character"}
-    if checkpoint.instructions:
-        facts["validation_response"] = round(loss.response, 4)
-        facts["validation_whole_sequence"] = round(loss.whole, 4)
-    else:
-        facts["validation"] = round(loss.whole, 4)
-        facts["validation_unknown_characters"] = round(unknown_share(checkpoint, validation), 6)
-    return facts | {"validation_poems": len(validation)}
-
-
 def added_up(run: Mapping[str, Any], parent: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a run added to those of the checkpoint it started from, which stay readable under `parent`."""
+    """The facts of a run added to `before`, those of the checkpoint it started from. `parent` keeps the old ones."""
     data = dict(before["data"])
     for dynasty in [name for name in DYNASTIES if name in run["data"]]:
         times = data.get(dynasty, {}).get("times_read", 0) + run["data"][dynasty]["times_read"]
         data[dynasty] = run["data"][dynasty] | {"times_read": round(times, 2)}
     kept = ("data", "settings", "steps", "tokens_seen", "minutes", "date", "note")
     sums = {name: round(run[name] + before[name], 1) for name in ("steps", "tokens_seen", "minutes")}
-    parent = {**parent, **{name: before[name] for name in kept if name in before}}
-    return {**run, **sums, "data": data, "parent": parent}
-
-
-# --- the story ------------------------------------------------------------------------------------
+    return {
+        **run,
+        **sums,
+        "data": data,
+        "parent": {**parent, **{name: before[name] for name in kept if name in before}},
+    }
 
 
 def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
@@ -148,17 +135,6 @@ def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
         poems=" and ".join(f"{data['poems']:,} {name} poems ({data['times_read']:g} times)" for name, data in read),
         parameters=f"{facts['parameters'] / 1e6:.1f} million",
         parent=facts.get("parent", {}).get("name", "unnamed"),
-        instructions=instruction_sentences(instructions),
+        instructions="\n".join(f"- `{each.name}`: {each.wording}" for each in instructions),
         wording=instructions[0].wording if instructions else "",
     ) + (folder / "held_out.md").read_text(encoding="utf-8")
-
-
-def instruction_sentences(instructions: Sequence[Instruction]) -> str:
-    """What the model can be asked for: each instruction with its first wording."""
-    wordings = " and ".join(f"{each.wording} (`{each.name}`)" for each in instructions)
-    if len(instructions) < 2:
-        return f"It knows one instruction: {wordings}."
-    return (
-        f"It knows {len(instructions)} instructions: {wordings}.\n"
-        "Each training poem was an example of the last of these that it fits."
-    )

@@ -6,8 +6,6 @@ Each rule counts the records that it changes or drops. `build` writes the counts
 `assets/poems/README.md` lists them.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -16,13 +14,13 @@ import subprocess
 import tarfile
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from course_lib import paths
-from course_lib.poems import DEMO_TITLE, ROW_END, Dynasty, Poem, poem_file, save_poems
+from course_lib.poems import DEMO_TITLE, Dynasty, Poem, poem_file, save_poems
 from course_lib.prosody import han
 
 PACKAGE = "chinese-poetry@2.0.1"
@@ -36,21 +34,19 @@ NOTE_ROW = re.compile(r"(出處|附注|按|詩題)：.*", re.DOTALL)
 QUOTES = re.compile(r"[「」『』《》“”‘’\s·-]")
 MARKS = "，。？！；：、"
 REPEATED_MARKS = re.compile(rf"([{MARKS}])[{MARKS}]+")
-SERIES = re.compile(r"\s+其?([一二三四五六七八九十百○〇]+)$")
+SERIES = re.compile(r"\s+其?([一二三四五六七八九十百○〇]+)\s*$")  # "秋思三首 其二" has the number 二
+ROW_END = re.compile(r"(?<=[。？！；])")
 MIN_CHARACTERS = 4  # this also drops the bodies 空, 佚, 闕 and 缺, by which the source says "no text here"
 
 Record = dict[str, Any]  # one poem in the source: "title", "author", "paragraphs", and keys that are not used here
 Counts = Counter[str]
-
-
-# --- from the source's JSON to clean poems --------------------------------------------------------
+T = TypeVar("T")
 
 
 def fetch(folder: Path) -> Path:
-    """The source as an archive in `folder`. `npm pack` downloads it if it is missing; its checksum is verified.
+    """The source as an archive in `folder`. `npm pack` downloads it if it is missing.
 
-    Raises:
-        RuntimeError: npm failed, or the archive is not the one that this course was made from.
+    Raises RuntimeError if npm fails, or if the archive has another checksum than the one this course was made from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / (PACKAGE.replace("@", "-") + ".tgz")
@@ -78,17 +74,8 @@ def read_source(archive: Path, dynasty: Dynasty) -> Iterator[Record]:
             yield from json.load(file)
 
 
-def keep_restored(text: str) -> str:
-    """`text` without the brackets round single characters: "[蛾]眉" is an editor's reading, part of the poem."""
-    return RESTORED.sub(r"\1", text)
-
-
 def strip_brackets(text: str) -> str:
-    """`text` without bracketed notes, also nested ones.
-
-    Raises:
-        ValueError: the brackets do not pair.
-    """
+    """`text` without bracketed notes, also nested ones. Raises ValueError if the brackets do not pair."""
     kept: list[str] = []
     waiting: list[str] = []  # the closing brackets that must still come, the innermost last
     for character in text:
@@ -105,42 +92,27 @@ def strip_brackets(text: str) -> str:
     return "".join(kept)
 
 
-def part_number(title: str) -> tuple[str, str]:
-    """A title and its number in a series: "秋思三首 其二" gives ("秋思三首", "二"). The number may be ""."""
-    found = SERIES.search(title.rstrip())
-    return (title.rstrip()[: found.start()], found[1]) if found else (title, "")
-
-
-def tidy_title(title: str) -> str:
-    """A title with single spaces in place of full stops, commas, zeros and white space."""
-    return " ".join(re.sub(r"[。，○]+", " ", title).split())
-
-
 def clean(record: Record, dynasty: Dynasty, counts: Counts | None = None) -> Poem | str:
-    """A clean poem, or the reason in a few words why the record is not one.
-
-    Adds one to `counts` for each rule that changed the record.
-    """
+    """A clean poem, or in a few words why the record is not one. `counts` counts the rules that changed it."""
     counts = Counter() if counts is None else counts
 
-    def apply(rule: str, edit: Callable[[str], str], *texts: str) -> list[str]:
-        edited = [edit(text) for text in texts]
-        counts[rule] += edited != list(texts)
-        return edited
+    def noted(rule: str, before: T, after: T) -> T:
+        counts[rule] += after != before
+        return after
 
     texts = [record["title"], record["author"], "".join(record["paragraphs"])]
-    texts = apply("Unicode normalised", lambda text: unicodedata.normalize("NFC", text), *texts)
-    texts = apply("restored characters kept", keep_restored, *texts)
+    texts = noted("Unicode normalised", texts, [unicodedata.normalize("NFC", text) for text in texts])
+    texts = noted("restored characters kept", texts, [RESTORED.sub(r"\1", text) for text in texts])
     try:
-        title, author, body = apply("bracketed notes removed", strip_brackets, *texts)
+        title, author, body = noted("bracketed notes removed", texts, list(map(strip_brackets, texts)))
     except ValueError:
         return "unbalanced brackets"
-    title, number = part_number(title)
-    counts["series number parted from title"] += bool(number)
-    (title,) = apply("title punctuation turned to spaces", tidy_title, title)
-    (body,) = apply("notes after the poem cut", lambda text: NOTE_ROW.sub("", text), body)
-    (body,) = apply("quotation marks and spaces removed", lambda text: QUOTES.sub("", text), body)
-    (body,) = apply("repeated marks joined", lambda text: REPEATED_MARKS.sub(r"\1", text).lstrip(MARKS), body)
+    number = found[1] if (found := SERIES.search(title)) else ""
+    title = noted("series number parted from title", title, SERIES.sub("", title))
+    title = noted("title punctuation turned to spaces", title, " ".join(re.sub(r"[。，○]+", " ", title).split()))
+    body = noted("notes after the poem cut", body, NOTE_ROW.sub("", body))
+    body = noted("quotation marks and spaces removed", body, QUOTES.sub("", body))
+    body = noted("repeated marks joined", body, REPEATED_MARKS.sub(r"\1", body).lstrip(MARKS))
     if not title:
         return "empty title"
     if len(han(body)) < MIN_CHARACTERS or title == "存目":
@@ -173,9 +145,6 @@ def clean_all(records: Iterable[Record], dynasty: Dynasty, seen: set[str]) -> tu
     return kept, counts
 
 
-# --- the split ------------------------------------------------------------------------------------
-
-
 def digest(poem: Poem) -> str:
     """A hash of the poem's Chinese characters only; punctuation and title do not change it."""
     return hashlib.sha256(han(poem.text).encode()).hexdigest()
@@ -184,9 +153,9 @@ def digest(poem: Poem) -> str:
 def hold_out(poems: list[Poem], count: int = HELD_OUT) -> tuple[list[Poem], list[Poem]]:
     """The test poems and the validation poems, `count` each.
 
-    Test takes the demo poem and the lowest hashes, validation the highest. So poems that are added later can
-    move a few poems to or from training, but none from one held-out split to the other.
-    A poem that is a near-duplicate of a test poem does not become a validation poem.
+    Test takes the demo poem and the lowest hashes, validation the highest. So new poems in the source can move a few
+    others to or from training, but none from one held-out split to the other. Near-duplicates of test poems do not
+    become validation poems.
     """
     ranked = sorted(poems, key=digest)
     demo = next(p for p in ranked if (p.title, p.author) == (DEMO_TITLE, "杜甫"))
@@ -212,11 +181,10 @@ def trigrams(poem: Poem) -> set[str]:
 def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
     """The indices of those `poems` that are variants of a held-out poem.
 
-    Variants share half of the lines of one of the two. Lines count as the same if one or two characters differ.
-    Or they share a third of the shorter poem's sequences of three characters: this finds a poem whose lines were
-    divided at other places.
+    Variants share half of the lines of one of the two; `line_keys` says which lines count as the same. Or they share
+    a third of the shorter poem's trigrams: this finds a poem whose lines were divided at other places.
     """
-    by_line: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    by_line: dict[str, set[tuple[int, int]]] = defaultdict(set)  # key -> (held-out poem, its line)
     by_trigram: dict[str, list[int]] = defaultdict(list)
     grams = [trigrams(p) for p in held_out]
     for i, held in enumerate(held_out):
@@ -228,17 +196,13 @@ def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
 
     found = set()
     for n, poem in enumerate(poems):
-        theirs: dict[int, set[int]] = defaultdict(set)  # held-out poem -> which of its lines are also here
-        ours: Counter[int] = Counter()  # held-out poem -> how many lines of this poem it has
-        for line in poem.lines:
-            hits = {hit for key in line_keys(line) for hit in by_line.get(key, ())}
-            ours.update({i for i, _ in hits})
-            for i, j in hits:
-                theirs[i].add(j)
+        hits = {(k, at) for k, line in enumerate(poem.lines) for key in line_keys(line) for at in by_line.get(key, ())}
+        theirs = Counter(i for i, _ in {at for _, at in hits})  # held-out poem -> how many of its lines are here
+        ours = Counter(i for i, _ in {(i, k) for k, (i, _) in hits})  # held-out poem -> how many of our lines it has
         mine = trigrams(poem)
         shared = Counter(i for gram in mine for i in by_trigram.get(gram, ()))
         if (
-            any(2 * len(js) >= len(held_out[i].lines) for i, js in theirs.items())
+            any(2 * count >= len(held_out[i].lines) for i, count in theirs.items())
             or any(2 * count >= len(poem.lines) for count in ours.values())
             or any(3 * count >= min(len(mine), len(grams[i])) for i, count in shared.items())
         ):
@@ -249,10 +213,7 @@ def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
 def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty, Counts]:
     """Clean and split the poems of the archive, which is fetched if None, and write them. Returns the counts.
 
-    The Tang poems and the counts go to `assets/poems/`, the Song poems to the cache folder.
-
-    Raises:
-        RuntimeError: the archive could not be fetched; see `fetch`.
+    The Tang poems and the counts go to `assets/poems/`, the Song poems to the cache folder. Raises what `fetch` raises.
     """
     archive = archive or fetch(paths.cache_folder())
     seen: set[str] = set()
@@ -272,6 +233,5 @@ def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty
         counts["training poems"] = len(train)
         counts["training characters"] = sum(len(han(p.text)) for p in train)
         save_poems(train, poem_file("train", dynasty))
-    counts_file = poem_file("test").with_name("counts.json")
-    counts_file.write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
+    poem_file("test").with_name("counts.json").write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
     return built

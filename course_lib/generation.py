@@ -4,8 +4,6 @@ A poem depends on checkpoint, title, instruction, settings and seed. Written alo
 except where two tokens are so close that rounding decides: about one poem in 2,000.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -24,17 +22,11 @@ from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, d
 from course_lib.tokenizer import CharacterTokenizer
 
 Reason = Literal["end", "length", "stopped"]
-Step = list[tuple[int, int]]
-"""One step of several texts: (number of the text, its new token) for each text that goes on."""
-
 LINE_ENDS = "，。？！；：\n \u3000"  # marks that end a line; with white space, so that a blank makes no line look new
 
 
-# --- the loop -------------------------------------------------------------------------------------
-
-
 class GenerationLimits(NamedTuple):
-    """Where a text ends, and what it may not contain, in tokens of one vocabulary."""
+    """Where a text ends and what it may not contain, in tokens of one vocabulary."""
 
     end_id: int | None
     banned: tuple[int, ...] = ()  # never written
@@ -45,12 +37,9 @@ class GenerationLimits(NamedTuple):
 def generation_limits(tokenizer: CharacterTokenizer, stop: str = "") -> GenerationLimits:
     """The limits for poems: they end at the end mark, or after the text `stop`, and have no other special token."""
     end = tokenizer.eos_id
-    return GenerationLimits(
-        end_id=end,
-        banned=tuple(i for i in tokenizer.special_tokens if i != end),
-        line_ends=frozenset(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id},
-        stop=tuple(tokenizer.encode(stop)),
-    )
+    banned = tuple(i for i in tokenizer.special_tokens if i != end)
+    line_ends = frozenset(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id}
+    return GenerationLimits(end, banned, line_ends, tuple(tokenizer.encode(stop)))
 
 
 @torch.inference_mode()
@@ -60,10 +49,10 @@ def generate(
     settings: GenerationSettings,
     limits: GenerationLimits,
     keys: Words | None = None,
-) -> Iterator[Step]:
-    """Continue several prompts at once. Each step yields a new token for every text that has not ended.
+) -> Iterator[list[list[int]]]:
+    """Continue several prompts at once. Each step yields all new tokens so far, one list for each prompt.
 
-    A text ends with the end mark or the tokens of `stop`, which are yielded; after `max_new_tokens`; or where the
+    A text ends with the end mark or the tokens of `stop`, which belong to it; after `max_new_tokens`; or where the
     model's context ends. `keys`, (B,), replaces the settings' seed as the source of randomness.
 
     Raises:
@@ -74,118 +63,45 @@ def generate(
     for prompt in prompts:
         if not 0 < len(prompt) < context:
             raise ValueError(f"a prompt of {len(prompt)} tokens; the model reads 1 to {context - 1}")
-    device = model.model.embed_tokens.weight.device
     if keys is None:
         keys = np.concatenate([text_key(settings.seed, 0, prompt) for prompt in prompts])
-    texts = list(range(len(prompts)))  # the texts that go on
-    ids = [list(prompt) for prompt in prompts]
+    device = model.model.embed_tokens.weight.device
     width = max(map(len, prompts))
     padding = [width - len(prompt) for prompt in prompts]
-    columns = max(padding) + min(width + settings.max_new_tokens, context)
-    cache = KVCache(model.config, padding, columns, device)
+    cache = KVCache(model.config, padding, max(padding) + min(width + settings.max_new_tokens, context), device)
     repetition = Repetition(len(prompts), model.config.vocab_size, limits.banned, limits.line_ends)
     penalty = 0.0 if settings.greedy else settings.presence_penalty
-    new = torch.tensor([[0] * space + row for space, row in zip(padding, ids, strict=True)])
+    texts: list[list[int]] = [[] for _ in prompts]
+    going = list(range(len(prompts)))  # the numbers of the texts that go on
+    ids = torch.tensor([[0] * space + list(prompt) for space, prompt in zip(padding, prompts, strict=True)])
     for step in range(1, settings.max_new_tokens + 1):
         with evaluating(model):
-            logits = model(new.to(device), cache=cache, head=last_logits).float().cpu().numpy()
+            logits = model(ids.to(device), cache=cache, head=last_logits).float().cpu().numpy()
         tokens = draw(repetition.penalize(logits), absorb(keys, np.full(len(keys), step, np.uint32)), settings)
         repetition.add(tokens, penalty)
-        for text, token in zip(texts, tokens.tolist(), strict=True):
-            ids[text].append(token)
-        yield [(text, ids[text][-1]) for text in texts]
-        going = [row for row, text in enumerate(texts) if goes_on(ids[text], step, limits, context)]
-        if not going or step == settings.max_new_tokens:
+        for number, token in zip(going, tokens.tolist(), strict=True):
+            texts[number].append(token)
+        yield texts
+        rows = [r for r, n in enumerate(going) if not has_ended(texts[n], context - len(prompts[n]), limits)]
+        if not rows:
             return
-        if len(going) < len(texts):
-            texts = [texts[row] for row in going]
-            keys, tokens = keys[going], tokens[going]
-            repetition.keep(going)
-            cache.keep(torch.tensor(going, device=device))
-        new = torch.from_numpy(tokens)[:, None]
+        if len(rows) < len(going):
+            going = [going[row] for row in rows]
+            keys, tokens = keys[rows], tokens[rows]
+            repetition.keep(rows)
+            cache.keep(torch.tensor(rows, device=device))
+        ids = torch.from_numpy(tokens)[:, None]
 
 
-def goes_on(ids: Sequence[int], step: int, limits: GenerationLimits, context: int) -> bool:
-    """Whether a text goes on after `step` new tokens."""
-    stop = limits.stop
-    stopped = 0 < len(stop) <= step and tuple(ids[-len(stop) :]) == stop
-    return not stopped and ids[-1] != limits.end_id and len(ids) <= context
+def has_ended(new: Sequence[int], room: int, limits: GenerationLimits) -> bool:
+    """Whether a text ends after these new tokens; the context has room for `room` of them, and one may follow."""
+    stopped = limits.stop and tuple(new[-len(limits.stop) :]) == limits.stop
+    return bool(stopped) or new[-1] == limits.end_id or len(new) > room
 
 
 def last_logits(hidden: Tensor, embedding: Tensor) -> Tensor:
     """A head for the model: the logits after the last token alone, (B, T, D) and (V, D) -> (B, V)."""
     return F.linear(hidden[:, -1], embedding)
-
-
-# --- one poem -------------------------------------------------------------------------------------
-
-
-class PoemStream:
-    """A text that is being written: iterate over its characters.
-
-    `text` is what has been written so far; `reason` says why it ended, None until then.
-    """
-
-    def __init__(self, steps: Iterator[Step], tokenizer: CharacterTokenizer) -> None:
-        self._steps = steps
-        self._tokenizer = tokenizer
-        self._stopping = False
-        self.text = ""
-        self.reason: Reason | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        for step in self._steps:
-            token = step[0][1]
-            if self._stopping:
-                self.reason = "stopped"
-                return
-            if token == self._tokenizer.eos_id:
-                self.reason = "end"
-                return
-            character = self._tokenizer.decode([token])
-            self.text += character
-            yield character
-        self.reason = "length"
-
-    def stop(self) -> None:
-        """End the text before its next character, for the reason "stopped". Any thread may call this."""
-        self._stopping = True
-
-
-def prompt_ids(checkpoint: Checkpoint, title: str, instruction: Instruction | None = None) -> list[int]:
-    """The prompt for a title: with roles and the instruction if the model was taught any, else title and newline.
-
-    Without `instruction` it is the first that the checkpoint was taught.
-    """
-    if not checkpoint.instructions:
-        return checkpoint.tokenizer.encode(f"{title}\n")
-    segments = prompt_segments(title, instruction or checkpoint.instructions[0])
-    return checkpoint.tokenizer.encode_segments(segments)
-
-
-def write(
-    checkpoint: Checkpoint,
-    title: str,
-    settings: GenerationSettings | None = None,
-    instruction: Instruction | None = None,
-) -> PoemStream:
-    """A poem on `title`, character by character. A base model knows no end, and writes up to the limit."""
-    return stream(checkpoint, prompt_ids(checkpoint, title, instruction), settings)
-
-
-def continue_text(checkpoint: Checkpoint, text: str, settings: GenerationSettings | None = None) -> PoemStream:
-    """A continuation of `text`, which is read as plain text without roles."""
-    return stream(checkpoint, checkpoint.tokenizer.encode(text), settings)
-
-
-def stream(checkpoint: Checkpoint, ids: Sequence[int], settings: GenerationSettings | None = None) -> PoemStream:
-    """A continuation of these token ids."""
-    tokenizer = checkpoint.tokenizer
-    steps = generate(checkpoint.model, [ids], settings or GenerationSettings(), generation_limits(tokenizer))
-    return PoemStream(steps, tokenizer)
-
-
-# --- many poems, and the best of several ----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +121,81 @@ def rank(poem: WrittenPoem) -> prosody.Score:
     return prosody.score(poem.text, poem.reason == "end", poem.log_likelihood or 0.0)
 
 
+def prompt_ids(checkpoint: Checkpoint, title: str, instruction: Instruction | None = None) -> list[int]:
+    """The prompt for a title: with roles and the instruction if the model was taught any, else title and newline.
+
+    Without `instruction` it is the first that the checkpoint was taught.
+    """
+    if not checkpoint.instructions:
+        return checkpoint.tokenizer.encode(f"{title}\n")
+    segments = prompt_segments(title, instruction or checkpoint.instructions[0])
+    return checkpoint.tokenizer.encode_segments(segments)
+
+
+class PoemStream:
+    """A text that is being written: iterate over its characters.
+
+    `text` is what has been written so far; `reason` says why it ended, None until then. Several candidates are all
+    written before the first character of the best one appears.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, prompt: Sequence[int], settings: GenerationSettings | None, candidates: int = 1
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._prompt = prompt
+        self._settings = settings or GenerationSettings()
+        self._candidates = candidates
+        self._stopping = False
+        self._ending: Reason = "length"
+        self.text = ""
+        self.reason: Reason | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        for character in self._characters():
+            if self._stopping:
+                break
+            self.text += character
+            yield character
+        self.reason = "stopped" if self._stopping else self._ending
+
+    def _characters(self) -> Iterator[str]:
+        tokenizer = self._checkpoint.tokenizer
+        numbers = range(self._candidates)
+        keys = np.concatenate([text_key(self._settings.seed, number, self._prompt) for number in numbers])
+        prompts = [self._prompt for _ in numbers]
+        texts: list[list[int]] = []
+        for texts in generate(self._checkpoint.model, prompts, self._settings, generation_limits(tokenizer), keys):
+            if self._stopping:
+                return
+            if self._candidates == 1 and texts[0][-1] != tokenizer.eos_id:
+                yield tokenizer.decode(texts[0][-1:])
+        best = best_of(self._checkpoint, self._prompt, texts)
+        self._ending = best.reason
+        if self._candidates > 1:
+            yield from best.text
+
+    def stop(self) -> None:
+        """End the text before its next character, for the reason "stopped". Any thread may call this."""
+        self._stopping = True
+
+
+def write(
+    checkpoint: Checkpoint,
+    title: str,
+    settings: GenerationSettings | None = None,
+    instruction: Instruction | None = None,
+    candidates: int = 1,
+) -> PoemStream:
+    """A poem on `title`, character by character. A base model knows no end, and writes up to the limit."""
+    return PoemStream(checkpoint, prompt_ids(checkpoint, title, instruction), settings, candidates)
+
+
+def continue_text(checkpoint: Checkpoint, text: str, settings: GenerationSettings | None = None) -> PoemStream:
+    """A continuation of `text`, which is read as plain text without roles."""
+    return PoemStream(checkpoint, checkpoint.tokenizer.encode(text), settings)
+
+
 def iter_poems(
     checkpoint: Checkpoint,
     titles: Sequence[str],
@@ -220,10 +211,8 @@ def iter_poems(
 
     `seeds`, one for each title, replace the settings' seed. A poem also ends after the text `stop`, if there is one:
     for base models, which have no end mark. With several `candidates`, that many poems are written on each title and
-    the one of the highest `rank` is yielded; the first candidate is the poem that one alone would be.
-
-    Raises:
-        ValueError: there is not one seed for each title, or fewer than one candidate is asked for.
+    the one of the highest `rank` is yielded; the first candidate is the poem that one alone would be. Raises ValueError
+    if there is not one seed for each title, or fewer than one candidate is asked for.
     """
     settings = settings or GenerationSettings()
     if candidates < 1:
@@ -231,32 +220,28 @@ def iter_poems(
     if seeds is not None and len(seeds) != len(titles):
         raise ValueError(f"{len(seeds)} seeds for {len(titles)} titles")
     limits = generation_limits(checkpoint.tokenizer, stop)
-    seeds = [settings.seed] * len(titles) if seeds is None else seeds
+    seeds = seeds or [settings.seed] * len(titles)
     prompts = [prompt_ids(checkpoint, title, instruction) for title in titles]
     tasks = [(seed, n, prompt) for seed, prompt in zip(seeds, prompts, strict=True) for n in range(candidates)]
     at_once = max(1, batch_size // candidates) * candidates
     for start in range(0, len(tasks), at_once):
         batch = tasks[start : start + at_once]
         keys = np.concatenate([text_key(*task) for task in batch])
-        texts: list[list[int]] = [[] for _ in batch]
-        for step in generate(checkpoint.model, [prompt for *_, prompt in batch], settings, limits, keys):
-            for number, token in step:
-                texts[number].append(token)
+        *_, texts = generate(checkpoint.model, [prompt for *_, prompt in batch], settings, limits, keys)
         for first in range(0, len(batch), candidates):
-            prompt = batch[first][2]
-            written = [written_poem(checkpoint, prompt, ids, stop, candidates) for ids in texts[first:][:candidates]]
-            yield max(written, key=rank)
+            yield best_of(checkpoint, batch[first][2], texts[first : first + candidates], stop)
 
 
-def written_poem(
-    checkpoint: Checkpoint, prompt: Sequence[int], ids: Sequence[int], stop: str, candidates: int
-) -> WrittenPoem:
-    """New tokens as a poem; the end mark becomes its reason."""
-    text = checkpoint.tokenizer.decode(ids)
-    reason: Reason = "end" if ids[-1] == checkpoint.tokenizer.eos_id else "length"
-    if stop and text.endswith(stop):
-        reason = "stopped"
-    return WrittenPoem(text, reason, log_likelihood(checkpoint.model, prompt, ids) if candidates > 1 else None)
+def best_of(checkpoint: Checkpoint, prompt: Sequence[int], texts: Sequence[list[int]], stop: str = "") -> WrittenPoem:
+    """The text of the highest `rank` as a poem; the end mark becomes its reason."""
+    poems = []
+    for ids in texts:
+        text = checkpoint.tokenizer.decode(ids)
+        reason: Reason = "end" if ids[-1] == checkpoint.tokenizer.eos_id else "length"
+        if stop and text.endswith(stop):
+            reason = "stopped"
+        poems.append(WrittenPoem(text, reason, log_likelihood(checkpoint.model, prompt, ids) if texts[1:] else None))
+    return max(poems, key=rank)
 
 
 @torch.inference_mode()

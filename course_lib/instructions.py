@@ -4,8 +4,6 @@ Training data, prompts, the command line, the title box and the model card all r
 keeps those that it was taught in `instructions.json`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +14,12 @@ from course_lib.prosody import scan
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One request that a model is taught.
+    """One request that a model is taught. Its name or its label chooses it."""
 
-    `name` is for the command line ("old-style") and `label` for readers ("古體詩"); either can be used to choose it.
-    `wordings` are the sentences that make the request. `fits` says whether a poem answers it; None: every poem does.
-    """
-
-    name: str
-    label: str
-    wordings: tuple[str, ...]
-    fits: Callable[[Poem], bool] | None = None
+    name: str  # for the command line: "old-style"
+    label: str  # for readers: "古體詩"
+    wordings: tuple[str, ...]  # the sentences that make the request
+    fits: Callable[[Poem], bool] | None = None  # whether a poem answers it; None: every poem does
 
     @property
     def wording(self) -> str:
@@ -47,23 +41,16 @@ ALL = (POEM, OLD_STYLE)
 def answered_by(poem: Poem, taught: Sequence[Instruction]) -> Instruction:
     """The instruction that `poem` answers: the last of `taught` that it fits, so list special ones after general ones.
 
-    Raises:
-        ValueError: the poem fits none of them.
+    Raises ValueError if the poem fits none of them.
     """
     for instruction in reversed(taught):
         if instruction.fits is None or instruction.fits(poem):
             return instruction
-    raise ValueError(
-        f"{poem.title} answers none of these instructions: {choices(taught)}; add 'poem', which all answer"
-    )
+    raise ValueError(f"{poem.title} answers none of these instructions: {choices(taught)}; add 'poem', which fits all")
 
 
 def find(name: str, among: Sequence[Instruction]) -> Instruction:
-    """The instruction with this name or label.
-
-    Raises:
-        ValueError: none has it; the message lists the choices.
-    """
+    """The instruction with this name or label. Raises a ValueError that lists the choices if there is none."""
     for instruction in among:
         if name in (instruction.name, instruction.label):
             return instruction
@@ -83,8 +70,7 @@ def to_rows(instructions: Iterable[Instruction]) -> list[dict[str, Any]]:
 def from_rows(rows: Any) -> tuple[Instruction, ...]:
     """The instructions of an `instructions.json`. `fits` comes from the instruction of that name in `ALL`.
 
-    Raises:
-        ValueError: the rows do not have the form that `to_rows` gives them.
+    Raises ValueError if the rows do not have the form that `to_rows` gives them.
     """
     fits = {i.name: i.fits for i in ALL}
     taught = []

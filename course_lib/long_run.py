@@ -1,6 +1,4 @@
-"""A long training run, from the first step, or the last one saved, to a finished checkpoint folder."""
-
-from __future__ import annotations
+"""A long training run, from its first step or its last save, to a finished checkpoint folder."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_lib.cards import card
-from course_lib.checkpoints import Checkpoint, CheckpointError, save_checkpoint
+from course_lib.checkpoints import CheckpointError, save_checkpoint
 from course_lib.engine.machine import release_memory
 from course_lib.evaluation import Evaluation, evaluate, held_out_loss
 from course_lib.losses import Loss
@@ -19,20 +17,17 @@ from course_lib.poems import load_poems
 from course_lib.run_folder import RunFolder
 from course_lib.training import StepReport, Trainer
 
+Narrate = Callable[[Iterable[StepReport]], Iterable[StepReport]]
+
 
 class Outcome(NamedTuple):
-    """How well a trained model does: its loss on the validation poems and, if it can be asked, all test metrics."""
+    """How good a trained model is: its loss on the validation poems; all test metrics if it was taught to answer."""
 
     validation: Loss
     test: Evaluation | None
 
 
-def carry_out(
-    trainer: Trainer,
-    folder: RunFolder,
-    out: Path,
-    narrate: Callable[[Iterable[StepReport]], Iterable[StepReport]] = iter,
-) -> Outcome | None:
+def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate = iter) -> Outcome | None:
     """Train to the last step, measure the model, and write it to `out` with its card.
 
     A run that `folder` holds goes on where it was last saved. `narrate` may show the reports as they pass. Returns None
@@ -49,7 +44,10 @@ def carry_out(
             pass
     if not trainer.machine.world.is_main:
         return None
-    checkpoint = as_in_the_file(trainer.recipe.checkpoint)
+    trained = trainer.recipe.checkpoint
+    model = PoetryModel(trained.model.config)  # with the 16-bit weights of the file: the card's figures are the file's
+    model.load_state_dict({name: weight.half().float() for name, weight in trained.model.state_dict().items()})
+    checkpoint = replace(trained, model=model.to(trained.device))
     validation = load_poems("validation")
     loss = held_out_loss(checkpoint, validation)
     test = evaluate(checkpoint, load_poems("test")) if checkpoint.instructions else None
@@ -57,18 +55,10 @@ def carry_out(
     return Outcome(loss, test)
 
 
-def as_in_the_file(checkpoint: Checkpoint) -> Checkpoint:
-    """A copy with weights rounded to the file's 16 bits, so that the card's figures are those of the file."""
-    model = PoetryModel(checkpoint.model.config)
-    model.load_state_dict({name: weight.half().float() for name, weight in checkpoint.model.state_dict().items()})
-    return replace(checkpoint, model=model.to(checkpoint.device))
-
-
 def check_writable(*folders: Path) -> None:
-    """Find out before a long run, not after it, that its result cannot be written.
+    """Check before a long run that its results can be written.
 
-    Raises:
-        CheckpointError: a folder is a file, or is in a place where nothing can be written.
+    Raises CheckpointError if a folder is a file, or nothing can be written where it is.
     """
     for folder in folders:
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

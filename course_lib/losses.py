@@ -3,9 +3,8 @@
 The model predicts at t the token at t + 1. Labels and ids are at the same place until `next_tokens` moves them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,14 +22,11 @@ class Loss(NamedTuple):
 
 
 class LossSums(NamedTuple):
-    """Sums of losses in nats, and of how many tokens: the learned ones, then all that are predicted.
+    """Sums of losses in nats, and counts of tokens: a number each, (), for a batch, or (B,) for its rows."""
 
-    Each is a number, (), for a batch, or (B,) for its rows. Only `response` has a gradient.
-    """
-
-    response: Tensor
+    response: Tensor  # over the learned tokens; training uses the gradient of this sum
     response_count: Tensor
-    whole: Tensor
+    whole: Tensor  # over all tokens that are predicted
     whole_count: Tensor
 
     def stacked(self) -> Tensor:
@@ -41,9 +37,6 @@ class LossSums(NamedTuple):
         """The mean losses of a batch."""
         response, response_count, whole, whole_count = self.stacked().tolist()
         return Loss(response / response_count, whole / whole_count)
-
-
-LossFunction = Callable[[Callable[..., Tensor], Batch], LossSums]
 
 
 def total(sums: Iterable[LossSums]) -> LossSums:
@@ -71,8 +64,7 @@ def targets_of(batch: Batch) -> tuple[Tensor, Tensor]:
     if batch.position_ids is not None:
         unpredictable |= batch.position_ids == 0
     targets = next_tokens(batch.input_ids.masked_fill(unpredictable, IGNORE))
-    is_learned = (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
-    return targets, is_learned
+    return targets, (next_tokens(batch.labels) != IGNORE) & (targets != IGNORE)
 
 
 def token_losses(model: Callable[..., Tensor], batch: Batch, targets: Tensor) -> Tensor:
@@ -82,25 +74,21 @@ def token_losses(model: Callable[..., Tensor], batch: Batch, targets: Tensor) ->
     return losses.view_as(targets)
 
 
-def loss_sums(model: Callable[..., Tensor], batch: Batch) -> LossSums:
-    """The sums over a batch, () each."""
+def loss_sums(model: Callable[..., Tensor], batch: Batch, dim: int | None = None) -> LossSums:
+    """The sums over a batch, () each; with `dim=1`, over each of its rows, (B,)."""
     targets, is_learned = targets_of(batch)
     losses = token_losses(model, batch, targets)
-    return LossSums((losses * is_learned).sum(), is_learned.sum(), losses.sum(), (targets != IGNORE).sum())
+    return LossSums((losses * is_learned).sum(dim), is_learned.sum(dim), losses.sum(dim), (targets != IGNORE).sum(dim))
 
 
-def row_sums(model: Callable[..., Tensor], batch: Batch) -> LossSums:
-    """The sums over each row of a batch, (B,) each."""
-    targets, is_learned = targets_of(batch)
-    losses = token_losses(model, batch, targets)
-    return LossSums((losses * is_learned).sum(1), is_learned.sum(1), losses.sum(1), (targets != IGNORE).sum(1))
+row_sums = partial(loss_sums, dim=1)  # (B,) each
+LossFunction = Callable[[Callable[..., Tensor], Batch], LossSums]  # such as `loss_sums`
 
 
 def count_targets(batches: Iterable[Batch]) -> tuple[int, int]:
     """How many tokens of these batches are learned, and how many are predicted."""
     learned = predicted = 0
-    for batch in batches:
-        targets, is_learned = targets_of(batch)
+    for targets, is_learned in map(targets_of, batches):
         learned += int(is_learned.sum())
         predicted += int((targets != IGNORE).sum())
     return learned, predicted

@@ -6,13 +6,11 @@ Press & Wolf 2017. Shapes: `B` rows, `T` tokens in a row, `S` tokens that may be
 `H` heads, `V` vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +21,7 @@ from torch.nn import functional as F
 class ModelConfig:
     """The shape of a model, under the names of `transformers.LlamaConfig`.
 
-    Raises:
-        ValueError: the hidden size does not split into heads of an even size.
+    Raises ValueError if the hidden size does not split into heads of an even size.
     """
 
     vocab_size: int
@@ -43,7 +40,7 @@ class ModelConfig:
             )
 
     @classmethod
-    def sized(cls, vocab_size: int, hidden_size: int = 256, layers: int = 6, context: int = 256) -> ModelConfig:
+    def sized(cls, vocab_size: int, hidden_size: int = 256, layers: int = 6, context: int = 256) -> Self:
         """A shape whose MLP is 8/3 as wide as the hidden size, rounded up to a multiple of 64 (Shazeer 2020)."""
         mlp = 64 * ceil(8 * hidden_size / 192)
         return cls(vocab_size, hidden_size, mlp, num_hidden_layers=layers, max_position_embeddings=context)
@@ -52,9 +49,6 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.hidden_size // self.num_attention_heads
-
-
-# --- attention ------------------------------------------------------------------------------------
 
 
 class AttentionContext(NamedTuple):
@@ -70,8 +64,7 @@ class AttentionContext(NamedTuple):
 def rotary_angles(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position's angles, each (max_position_embeddings, head_dim)."""
     channel = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles = torch.outer(torch.arange(config.max_position_embeddings), config.rope_theta**-channel)
-    angles = torch.cat((angles, angles), dim=-1)
+    angles = torch.outer(torch.arange(config.max_position_embeddings), config.rope_theta**-channel).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
@@ -129,9 +122,6 @@ class Attention(nn.Module):
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, time, size))
 
 
-# --- the key/value cache --------------------------------------------------------------------------
-
-
 class KVCache:
     """The keys and values of all tokens read so far, so that the model reads each token only once.
 
@@ -163,9 +153,6 @@ class KVCache:
         """Forget all rows but these: (N,) int64."""
         self.layers = self.layers[:, :, rows]
         self.padding = self.padding[rows]
-
-
-# --- the model ------------------------------------------------------------------------------------
 
 
 class MLP(nn.Module):
@@ -264,11 +251,8 @@ class PoetryModel(nn.Module):
 
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold several
         examples packed one behind the other, each counting from 0; they do not see each other. With a `cache`,
-        `input_ids` are the next tokens of its rows. `head` replaces the logits by another result of the hidden
-        states: `course_lib.engine.chunked_loss` computes only the loss.
-
-        Raises:
-            ValueError: a row is longer than the context.
+        `input_ids` are the next tokens of its rows. `head` replaces the logits by another result of the hidden states:
+        `course_lib.engine.chunked_loss` computes only the loss. Raises ValueError if a row is longer than the context.
         """
         time, context = input_ids.shape[1], self.config.max_position_embeddings
         if time > context and cache is None:

@@ -3,8 +3,6 @@
 Other modules read these names at each call, as `paths.ASSETS`, so that one change moves everything.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -26,6 +24,5 @@ def cache_folder() -> Path:
 
 def own_or_shipped(folder: Path | None = None) -> Path:
     """The checkpoint folder to use: `folder` if given, else the learner's own model, else the shipped one."""
-    if folder is not None:
-        return folder
-    return OWN if (OWN / "model.safetensors").is_file() else FINETUNED
+    own = OWN if (OWN / "model.safetensors").is_file() else FINETUNED
+    return folder or own

@@ -3,15 +3,13 @@
     assets/poems/tang-train.jsonl.xz        every model may learn from these
     assets/poems/tang-validation.jsonl.xz   1,000 poems, used to choose between models
     assets/poems/tang-test.jsonl.xz         1,000 poems, used to judge the chosen model
+    song-train.jsonl.xz (in the cache)      Song poems, an addition to pretraining
 
 `course_lib.corpus` cleans and splits them; `assets/poems/README.md` describes how.
 """
 
-from __future__ import annotations
-
 import json
 import lzma
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +22,12 @@ Split = Literal["train", "validation", "test"]
 Dynasty = Literal["tang", "song"]
 
 DEMO_TITLE = "春夜喜雨"
-ROW_END = re.compile(r"(?<=[。？！；])")
 
 
 @dataclass(frozen=True, slots=True)
 class Poem:
-    """One poem.
+    """One poem. `couplets` are its rows with their punctuation: `("好雨知時節，當春乃發生。", …)`.
 
-    `couplets` are its rows with their punctuation: `("好雨知時節，當春乃發生。", …)`.
     `number` is its place in a series ("二"), or "". It is not part of the title.
     """
 
@@ -53,9 +49,7 @@ class Poem:
 
 
 def load_poems(split: Split, dynasty: Dynasty = "tang") -> list[Poem]:
-    """All poems of one split, in the order of the source.
-
-    `python -m course_lib corpus` makes the Song poems, which are used for pretraining only.
+    """All poems of one split, in the order of the source. `python -m course_lib corpus` makes the Song poems.
 
     Raises:
         ValueError: there is no such split or dynasty, or the file is damaged.
@@ -84,8 +78,7 @@ def save_poems(poems: Iterable[Poem], path: Path) -> None:
 def poem_file(split: Split, dynasty: Dynasty = "tang") -> Path:
     """The file that holds the poems of one split. Song has a training split only.
 
-    Raises:
-        ValueError: there is no such split.
+    Raises ValueError if there is no such split.
     """
     if (split, dynasty) == ("train", "song"):
         return paths.cache_folder() / "song-train.jsonl.xz"

@@ -4,18 +4,13 @@
 
 gives a `Scansion`: lines, tones, rhyme words, and the place of each fault. Readings come from the rhyme book 平水韻
 (`assets/rhymes/README.md`): 106 groups of characters that sounded alike, nearly as in Tang times. The rules are those
-of regulated verse (近體詩), after 王力, 《詩詞格律》 (1962), chapter 2, and 《漢語詩律學》 (1958).
-
-A character with readings of both tones, or with none, never counts as a fault. So a poem with a fault may pass; a
-poem without one rarely fails.
+of regulated verse (近體詩), after 王力, 《詩詞格律》 (1962), chapter 2, and 《漢語詩律學》 (1958). A character with
+readings of both tones, or with none, is never a fault: a poem with a fault may pass, one without rarely fails.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from itertools import pairwise
@@ -46,7 +41,7 @@ class Tone(StrEnum):
     either = "平仄"  # it has readings of both kinds, as 看 (to look) has
     unknown = "？"
 
-    def fits(self, wanted: Tone) -> bool:
+    def fits(self, wanted: "Tone") -> bool:
         """Whether the character may be read with the tone `wanted`, level or oblique."""
         return self in (wanted, Tone.either, Tone.unknown)
 
@@ -57,18 +52,14 @@ class Tone(StrEnum):
 
 def rhyme_rows(file: str) -> list[list[str]]:
     """The lines of a file in `assets/rhymes`, split at spaces."""
-    text = (paths.ASSETS / "rhymes" / file).read_text(encoding="utf-8")
-    return [line.split() for line in text.splitlines()]
+    return [line.split() for line in (paths.ASSETS / "rhymes" / file).read_text(encoding="utf-8").splitlines()]
 
 
 @cache
 def readings() -> dict[str, tuple[str, ...]]:
-    """Each character with a known reading → the names of its rhyme groups, such as 下平聲十一尤.
-
-    They come from three files: the rhyme book, readings that it lacks, and variant forms of its characters.
-    """
+    """Each character with a known reading → the names of its rhyme groups, such as 下平聲十一尤."""
     table: dict[str, tuple[str, ...]] = {}
-    for file in ("pingshui.txt", "additions.txt"):
+    for file in ("pingshui.txt", "additions.txt"):  # the rhyme book, and readings that it lacks
         for group, characters in rhyme_rows(file):
             for character in characters:
                 table[character] = (*table.get(character, ()), group)
@@ -124,9 +115,6 @@ def form(lines: Sequence[str]) -> Form:
     return Form(lengths.pop() if lengths in ({5}, {7}) else None, len(lines))
 
 
-# --- rhyme ----------------------------------------------------------------------------------------
-
-
 class Fault(NamedTuple):
     """A broken rule, and where: line and character, both counted from 0."""
 
@@ -168,18 +156,13 @@ def rhyme(lines: Sequence[str]) -> Rhyme:
         words.insert(0, (0, lines[0][-1]))
     known = [(i, word) for i, word in words if word in readings()]
     faults = [Fault(RHYME, i, len(lines[i]) - 1) for i, word in known if group not in level_groups(word)]
-    seen = set[str]()
-    for i, word in words:
-        if word in seen:
-            faults.append(Fault(REPEATED, i, len(lines[i]) - 1))
-        seen.add(word)
+    first = {word: i for i, word in reversed(words)}  # the first line that ends in the word
+    faults += [Fault(REPEATED, i, len(lines[i]) - 1) for i, word in words if i != first[word]]
     return Rhyme(group, tuple(words), tuple(faults))
 
 
-# --- tones ----------------------------------------------------------------------------------------
-
 Tones = tuple[Tone, ...]
-LICENCE = (Tone.level, Tone.level, Tone.oblique, Tone.level, Tone.oblique)
+LICENCE = tuple(map(Tone, "平平仄平仄"))  # 王力 allows this end of a line, although it does not alternate
 
 
 def tones(line: str) -> Tones:
@@ -201,11 +184,6 @@ def alternates(line: Tones) -> bool:
     return len(line) in (5, 7) and not clashes(line)
 
 
-def is_licensed(line: Tones) -> bool:
-    """Whether a line ends in 平平仄平仄: it does not alternate, but 王力 allows it as a pattern of its own."""
-    return len(line) in (5, 7) and all(t.fits(wanted) for t, wanted in zip(line[-5:], LICENCE, strict=True))
-
-
 def tone_faults(lines: Sequence[Tones]) -> list[Fault]:
     """The faults against the tone rules of regulated verse (《詩詞格律》 chapter 2, section 2), in reading order.
 
@@ -213,8 +191,9 @@ def tone_faults(lines: Sequence[Tones]) -> list[Fault]:
     """
     faults = []
     for i, line in enumerate(lines):
-        licensed = len(line) - 2 if is_licensed(line) else None
-        faults += [Fault(ALTERNATION, i, at) for at in clashes(line) if at != licensed]
+        is_licensed = len(line) in (5, 7) and all(map(Tone.fits, line[-5:], LICENCE))
+        excused = len(line) - 2 if is_licensed else None
+        faults += [Fault(ALTERNATION, i, at) for at in clashes(line) if at != excused]
     seconds = [line[1] if len(line) > 1 else Tone.unknown for line in lines]
     for i, (above, below) in enumerate(pairwise(seconds), start=1):
         rule, kept = (OPPOSITION, above != below) if i % 2 else (ADHESION, above == below)
@@ -224,8 +203,7 @@ def tone_faults(lines: Sequence[Tones]) -> list[Fault]:
     return sorted(faults, key=lambda fault: (fault.line, fault.position))
 
 
-@dataclass(frozen=True, slots=True)
-class Scansion:
+class Scansion(NamedTuple):
     """What the functions above find in a poem."""
 
     lines: tuple[str, ...]

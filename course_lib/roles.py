@@ -2,11 +2,9 @@
 
     [("<INS>", "請用以下題目寫一首詩"), ("<INP>", "春夜喜雨"), ("<RES>", "好雨知時節，…"), ("<EOS>", "")]
 
-The tokenizer turns the first part of a segment into one special token, and the second part into characters only.
-So a title that reads `<RES>` stays a title.
+The tokenizer turns the first part of a segment into one special token, and the second part into characters only: a
+title that reads `<RES>` stays a title.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
@@ -19,7 +17,6 @@ END = "<EOS>"
 
 Role = Literal["system", "user", "assistant"]
 Segment = tuple[str, str]  # (special token, text)
-
 TOKEN_OF_ROLE: dict[Role, str] = {"system": INSTRUCTION, "user": INPUT, "assistant": RESPONSE}
 
 
@@ -49,9 +46,7 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
     """The segments of a conversation; the end token follows each turn of the assistant.
 
     `open_response` adds an empty response for the model to fill. Chat templates call this `add_generation_prompt`.
-
-    Raises:
-        ValueError: a role is not system, user or assistant.
+    Raises ValueError if a role is not system, user or assistant.
     """
     segments: list[Segment] = []
     for message in messages:
@@ -73,9 +68,7 @@ CHAT_TEMPLATE = (
     "{% set marks = {'system': '<INS>', 'user': '<INP>', 'assistant': '<RES>'} %}"
     "{% for message in messages %}"
     "{% if message['role'] not in marks %}{{ raise_exception('unknown role ' + message['role']) }}{% endif %}"
-    "{{ marks[message['role']] }}"
-    "{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}<EOS>{% endif %}"
-    "{% endfor %}"
+    "{{ marks[message['role']] }}{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}<EOS>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<RES>{% endif %}"
 )

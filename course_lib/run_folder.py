@@ -1,21 +1,20 @@
-"""A training run on disk: what it is, its log, and the state from which it can go on.
+"""A training run on disk: what it is, its log, and the state from which it goes on.
 
 run.json             what the run was started with, and the machines it ran on
 tokenizer.json       the vocabulary, if this run made it (pretraining)
 log.jsonl            one line for each step
-state.safetensors    weights, optimizer and random numbers after the last step that was saved
+state.safetensors    weights, optimizer and random numbers after the last saved step
 """
-
-from __future__ import annotations
 
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +27,34 @@ from course_lib.roles import pretraining_text
 from course_lib.tokenizer import CharacterTokenizer
 from course_lib.training import StepReport, Trainer
 
+RECORD, LOG, STATE = "run.json", "log.jsonl", "state.safetensors"
 FIXED_SETTINGS = ("optimizer", "weight_decay", "max_grad_norm", "accumulate")  # the same for all steps of a run
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder in which a run is kept. A kill at any moment leaves a folder from which the run can go on.
+    """The folder of a run. After a kill at any moment, the run can go on from it.
 
-    Of several processes only the main one writes.
+    If several processes share the run, only the main one writes. Every method raises CheckpointError if a file that it
+    reads is damaged.
     """
 
     path: Path
     save_every: float = 120.0  # seconds
-    log_every: float = 1.0  # seconds; logging a loss waits for the device, which would slow a GPU down at every step
+    log_every: float = 1.0  # seconds; to read a loss, the program must wait for the GPU
 
     def run(self, trainer: Trainer) -> Generator[StepReport]:
-        """Iterate over `trainer`, starting where the folder's run stopped. Logs each step and saves now and then.
+        """Iterate over `trainer`, from the step where the run stopped. Logs each step and saves now and then.
 
-        Ctrl-C saves too. After any other error nothing is saved: the folder keeps its last good state.
-
-        Raises:
-            CheckpointError: the folder holds another run, is damaged, or cannot be written.
+        Ctrl-C saves too. After any other error nothing is saved: the folder keeps its last good state. Raises
+        CheckpointError if the folder holds another run, is damaged, or cannot be written.
         """
         self.claim(trainer)
-        world = trainer.machine.world
-        if self._state.is_file() and not trainer.step:
-            trainer.load_state(load_file(self._state), self._numbers())
-        if world.is_main:
-            self._shorten_log(trainer.step)
+        if not trainer.step and (self.path / STATE).is_file():
+            trainer.load_state(load_file(self.path / STATE), self._numbers())
+        if trainer.machine.world.is_main:
+            lines = [report.as_json() + "\n" for report in self.reports()[: trainer.step]]  # later steps come again
+            write_whole(self.path / LOG, lambda aside: aside.write_text("".join(lines), encoding="utf-8"))
         waiting: list[StepReport] = []
         logged_at = saved_at = time.monotonic()
         steps = iter(trainer)
@@ -67,30 +66,24 @@ class RunFolder:
                         break
                     waiting.append(report)
                     now = time.monotonic()
-                    save_is_due = world.broadcast(now - saved_at > self.save_every)
-                    if save_is_due or now - logged_at > self.log_every:
-                        self._log(waiting, trainer)
+                    save = now - saved_at > self.save_every
+                    if save or now - logged_at > self.log_every:
+                        self._write(trainer, waiting, save)
                         logged_at = now
-                    if save_is_due:
-                        self._save(trainer)
-                        saved_at = now
+                        saved_at = now if save else saved_at
                 yield report
         except (GeneratorExit, KeyboardInterrupt):
-            if world.size == 1:  # several processes do not stop at the same step
-                self._log(waiting, trainer)
-                self._save(trainer)
+            if trainer.machine.world.size == 1:  # several processes do not stop at the same step
+                self._write(trainer, waiting)
             raise
-        self._log(waiting, trainer)
-        self._save(trainer)
+        self._write(trainer, waiting)
 
     def claim(self, trainer: Trainer) -> None:
-        """Make sure that the folder is free or holds this very run; write down what the run is and where it runs.
+        """Make sure that the folder is free or holds this run, then write run.json. All processes must call this.
 
-        A run that goes on must share `recipe.identity` and `FIXED_SETTINGS`. The number of steps may change, as long
-        as every step already taken had the learning rate that it would have now. All processes must call this.
-
-        Raises:
-            CheckpointError: the folder holds another run, or one that went further.
+        A run that goes on must share `recipe.identity` and `FIXED_SETTINGS`. The number of steps may change, as long as
+        each step already taken had the learning rate that it would have now. Raises CheckpointError if the folder holds
+        another run, or one that has taken more steps.
         """
         with trainer.machine.world.main_first():
             settings = trainer.settings
@@ -112,112 +105,75 @@ class RunFolder:
                 machines.append(machine)
             if trainer.machine.world.is_main:
                 self.path.mkdir(parents=True, exist_ok=True)
-                write_json(self.path / "run.json", {"started_with": before or identity, "machines": machines})
+                write_json(self.path / RECORD, {"started_with": before or identity, "machines": machines})
 
     def machines(self) -> list[str]:
         """All machines that the run has used."""
         return self._record()[1]
 
     def reports(self) -> list[StepReport]:
-        """The reports of all steps in the log. A last line that a kill has cut short is left out.
+        """The reports in the log. A last line that a kill has cut short is left out."""
 
-        Raises:
-            CheckpointError: the log holds something else.
-        """
-
-        def reports(path: Path) -> list[StepReport]:
+        def parse(path: Path) -> list[StepReport]:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             return [StepReport.from_json(line) for line in lines if line.endswith("\n")]
 
-        path = self.path / "log.jsonl"
-        return read(path, reports, "the log of a run") if path.is_file() else []
-
-    def speeds(self) -> list[float]:
-        """Tokens per second of each step in the log."""
-        return [report.tokens_per_second for report in self.reports()]
+        path = self.path / LOG
+        return read(path, parse, "the log of a run") if path.is_file() else []
 
     def steps_taken(self) -> int:
-        """The step after which the run goes on; 0 for a new run.
-
-        Raises:
-            CheckpointError: the saved state is damaged.
-        """
-        return int(self._numbers()["step"]) if self._state.is_file() else 0
+        """The step after which the run goes on; 0 for a new run."""
+        return int(self._numbers()["step"])
 
     def tokenizer(self, poems: Sequence[Poem]) -> CharacterTokenizer:
-        """The folder's tokenizer. If there is none, one is trained on `poems` and kept there.
-
-        Raises:
-            CheckpointError: the folder's tokenizer is damaged.
-        """
+        """The folder's tokenizer. If there is none, one is trained on `poems` and kept there."""
         path = self.path / TOKENIZER
         if not path.is_file():
             self.path.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as aside:
-                CharacterTokenizer.train(pretraining_text(poem) for poem in poems).save(aside)
+            write_whole(path, CharacterTokenizer.train(map(pretraining_text, poems)).save)
         return read(path, CharacterTokenizer.load, "a tokenizer of this course")
 
-    # the files
+    def _write(self, trainer: Trainer, waiting: list[StepReport], save: bool = True) -> None:
+        """Move the waiting reports to the log; then save the trainer's state too, unless told not to."""
+        is_main = trainer.machine.world.is_main
+        if is_main:
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.writelines(report.as_json() + "\n" for report in waiting)
+        waiting.clear()
+        if not (is_main and save):
+            return
+        tensors, numbers = trainer.state()
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        path, metadata = self.path / STATE, {"state": json.dumps(numbers)}
+        try:
+            write_whole(path, lambda aside: save_file(tensors, aside, metadata))
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: not written; the old file is untouched ({error})") from error
 
-    @property
-    def _state(self) -> Path:
-        return self.path / "state.safetensors"
+    def _record(self) -> tuple[dict[str, Any], list[str]]:
+        """What the run was started with, and the machines it has used; both empty for a new run."""
+        path, keys = self.path / RECORD, itemgetter("started_with", "machines")
+        return read(path, lambda path: keys(read_json(path)), "the record of a run") if path.is_file() else ({}, [])
 
     def _numbers(self) -> dict[str, Any]:
         """The numbers of the saved state, without its tensors."""
 
-        def numbers(path: Path) -> dict[str, Any]:
+        def parse(path: Path) -> dict[str, Any]:
             with safe_open(path, framework="pt") as file:
                 return json.loads(file.metadata()["state"])
 
-        return read(self._state, numbers, "the state of a run")
-
-    def _save(self, trainer: Trainer) -> None:
-        """Write the trainer's state. All processes must call this."""
-        tensors, numbers = trainer.state()
-        if not trainer.machine.world.is_main:
-            return
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        try:
-            with replacing(self._state) as aside:
-                save_file(tensors, aside, metadata={"state": json.dumps(numbers)})
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{self._state}: not written; the old file is untouched ({error})") from error
-
-    def _record(self) -> tuple[dict[str, Any], list[str]]:
-        """What the run was started with, and the machines it has used; both empty for a new run."""
-
-        def record(path: Path) -> tuple[dict[str, Any], list[str]]:
-            content = read_json(path)
-            return dict(content["started_with"]), list(content["machines"])
-
-        path = self.path / "run.json"
-        return read(path, record, "the record of a run") if path.is_file() else ({}, [])
+        path = self.path / STATE
+        return read(path, parse, "the state of a run") if path.is_file() else {"step": 0}
 
     def _refuse(self, held: str) -> None:
         raise CheckpointError(f"{self.path} holds {held}: choose another run folder, or delete this one")
 
-    def _log(self, waiting: list[StepReport], trainer: Trainer) -> None:
-        """Append the waiting reports to the log, and empty the list."""
-        if trainer.machine.world.is_main:
-            with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.writelines(report.as_json() + "\n" for report in waiting)
-        waiting.clear()
 
-    def _shorten_log(self, count: int) -> None:
-        """Keep the first `count` lines: steps after the last saved one will be taken again."""
-        log = self.path / "log.jsonl"
-        lines = log.read_text(encoding="utf-8").splitlines()[:count] if log.is_file() else []
-        with replacing(log) as aside:
-            aside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A context that gives another path to write to, and renames that file to `path` at the end."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with a temporary path, then rename that file to `path`: a kill leaves the old file or the new."""
     aside = path.with_suffix(".part")
     try:
-        yield aside
+        write(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -230,11 +186,10 @@ def interrupts_deferred() -> Iterator[None]:
     if previous is None or threading.current_thread() is not threading.main_thread():
         yield  # this thread may not set signal handlers
         return
-    pressed = False
+    pressed = threading.Event()
 
     def remember(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
+        pressed.set()
         signal.signal(signal.SIGINT, previous)
 
     signal.signal(signal.SIGINT, remember)
@@ -242,5 +197,5 @@ def interrupts_deferred() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-    if pressed:
+    if pressed.is_set():
         signal.raise_signal(signal.SIGINT)

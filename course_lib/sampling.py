@@ -5,8 +5,6 @@ sorting. It divides each probability by a random number of the exponential distr
 quotient wins (the Gumbel-max trick, Gumbel 1954). The random numbers come from a hash, which a browser can compute too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """How the next token is drawn, and after how many tokens to stop at the latest.
+    """How the next token is drawn, and after how many tokens to stop. A setting out of its range raises ValueError.
 
     `temperature` divides the logits. At 0 nothing is drawn: the likeliest token is taken (greedy decoding), and no
     other setting applies. Three limits act on the probabilities at that temperature: `top_p` keeps the likeliest
@@ -32,9 +30,6 @@ class GenerationSettings:
     `presence_penalty` is subtracted from the logit of each character that the text has already, punctuation apart,
     and no line is written twice. 0 switches both rules off. Poets of regulated verse hardly ever use a character
     twice, and the model does so five times as often; with 2.0 it repeats itself as little as they do.
-
-    Raises:
-        ValueError: a setting is out of its range.
     """
 
     temperature: float = 0.8
@@ -46,18 +41,15 @@ class GenerationSettings:
     presence_penalty: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 5:
-            raise ValueError(f"temperature is {self.temperature}, must lie in 0 … 5")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, must be above 0 and at most 1")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}, must be 0 (no limit) or more")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p is {self.min_p}, must lie in 0 (no limit) … 1")
-        if not 0 <= self.presence_penalty <= 100:
-            raise ValueError(f"presence_penalty is {self.presence_penalty}, must lie in 0 (none) … 100")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}, must be at least 1")
+        ranges = {"temperature": (0, 5), "top_p": (0, 1), "min_p": (0, 1), "presence_penalty": (0, 100)}
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}, must lie in {low} … {high}")
+        for name, least in {"top_k": 0, "max_new_tokens": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
+        if self.top_p == 0:
+            raise ValueError("top_p is 0, must be above 0")
 
     @property
     def greedy(self) -> bool:
@@ -82,9 +74,6 @@ def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Te
     return probabilities / probabilities.sum(-1, keepdim=True)
 
 
-# --- random numbers -------------------------------------------------------------------------------
-
-
 def absorb(key: Words, number: Words) -> Words:
     """A new key from a key and a number: 32-bit words of any one shape, the same shape.
 
@@ -97,7 +86,7 @@ def absorb(key: Words, number: Words) -> Words:
 
 
 def text_key(seed: int, candidate: int, prompt: Sequence[int]) -> Words:
-    """The key of one text, (1,). It depends on the prompt, so two titles with one seed draw independently."""
+    """The key of one text, (1,). It depends on the prompt, so two titles with one seed are drawn independently."""
     key = np.zeros(1, dtype=np.uint32)
     for number in (seed, candidate, *prompt):
         key = absorb(key, np.array([number % 2**32], dtype=np.uint32))
@@ -109,16 +98,10 @@ def exponential(key: Words, number: Words) -> NDArray[np.float64]:
     return -np.log((absorb(key, number) + 0.5) / 2**32)
 
 
-# --- drawing --------------------------------------------------------------------------------------
-
-
 def draw(logits: Floats, keys: Words, settings: GenerationSettings) -> Integers:
-    """One token for each row: (B, V) logits and (B,) keys -> (B,).
+    """One token for each row: (B, V) logits and (B,) keys, new ones in each step, -> (B,).
 
-    Each pair of a row's key and a token gives one random number; a new step of a text needs a new key.
-
-    Raises:
-        FloatingPointError: a logit is not a number.
+    Raises FloatingPointError if a logit is not a number.
     """
     largest = logits.max(-1, keepdims=True)
     if not np.isfinite(largest).all():
@@ -150,17 +133,16 @@ def draw(logits: Floats, keys: Words, settings: GenerationSettings) -> Integers:
 
 
 class Repetition:
-    """What each of several texts has said so far, and what it must therefore not say again.
-
-    `banned` tokens are never written. `line_ends` are the tokens that end a line.
-    """
+    """What each of several texts has said, and must not say again; `banned` tokens are never said."""
 
     def __init__(self, rows: int, vocab_size: int, banned: Sequence[int], line_ends: Collection[int]) -> None:
         self.line_ends = line_ends
         self.penalties = np.zeros((rows, vocab_size), dtype=np.float32)
         self.penalties[:, list(banned)] = np.inf
         self.lines: list[tuple[int, ...]] = [()] * rows  # the line that each text has begun
-        self.said: list[dict[tuple[int, ...], list[int]]] = [{} for _ in range(rows)]  # a line's beginning -> its last
+        self.said: list[dict[tuple[int, ...], list[int]]] = [
+            {} for _ in range(rows)
+        ]  # a line's start -> its last token
 
     def penalize(self, logits: Floats) -> Floats:
         """The logits, (B, V), with everything subtracted that the texts must not say again."""

@@ -1,7 +1,5 @@
 """How long the notebooks take on this machine."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Sequence
@@ -18,19 +16,15 @@ from course_lib.training import TrainingSettings
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A fine-tuning run that suits the machine.
-
-    `machine` compiles the model where that saves time. `poems` is how many training poems are drawn; None: all of them.
-    `trap_steps` is the length of each short run that shows a mistake. `folder` is for the result.
-    """
+    """A fine-tuning run that suits the machine. `machine` compiles the model where that saves time."""
 
     machine: Machine
-    poems: int | None
+    poems: int | None  # how many training poems are drawn; None: all
     epochs: int
     batch_size: int
     evaluate_every: int
-    trap_steps: int
-    folder: Path
+    trap_steps: int  # the length of each short run that shows a mistake
+    folder: Path  # for the result
 
     @property
     def run_folder(self) -> Path:
@@ -42,25 +36,21 @@ class Schedule:
         return random.Random(0).sample(poems, min(self.poems or len(poems), len(poems)))
 
     def settings(self, steps: int) -> TrainingSettings:
-        """The training settings for a run of that many steps, with at least three evaluations.
+        """The training settings for this many steps, with at least three evaluations.
 
-        The learning rate is a third of pretraining's: the model is to learn a task and keep what it has read.
+        The learning rate is a third of pretraining's: the model learns a new task, but should keep what it knows.
         """
-        return TrainingSettings(
-            steps=steps,
-            learning_rate=1e-3,
-            warmup_steps=min(30, steps // 4),
-            evaluate_every=min(self.evaluate_every, max(1, steps // 3)),
-        )
+        every = min(self.evaluate_every, max(1, steps // 3))
+        return TrainingSettings(steps, learning_rate=1e-3, warmup_steps=min(30, steps // 4), evaluate_every=every)
 
 
 def fast() -> bool:
-    """Whether the notebooks are to be quick, as in tests: the environment variable COURSE_FAST is 1."""
+    """Whether the notebooks are shortened, for tests: the environment variable COURSE_FAST is 1."""
     return os.environ.get("COURSE_FAST") == "1"
 
 
 def evaluation_size() -> tuple[int, int]:
-    """How many titles the evaluation notebook writes on, and on how many poems it measures the loss."""
+    """How many titles the evaluation notebook writes poems for, and on how many poems it measures the loss."""
     return (16, 40) if fast() else (100, 200)
 
 
@@ -68,19 +58,18 @@ def schedule(machine: Machine) -> Schedule:
     """How long the notebook trains on this machine.
 
     * On CUDA: five epochs of all Tang poems, about 21 M tokens.
-    * Elsewhere: one epoch of 11,500 poems, about 0.9 M tokens in 460 steps. That takes under five minutes on two idle
-      cores that multiply in 16 bits (3,400 tokens per second). Rows of 8 keep the notebook below 1.5 GB.
-    * A CPU that is fastest in float32 is a third as fast. It reads 4,500 poems, and compiling would gain nothing.
-    * With COURSE_FAST=1: some 40 steps of 4 rows. The loss falls and most poems end, which is enough for tests. The
-      result has its own folder, so it never replaces that of a longer run.
+    * Elsewhere: one epoch of 11,500 poems, 0.9 M tokens in 460 steps; with fast 16-bit products, under five minutes on
+      two idle cores. Rows of 8 keep the notebook below 1.5 GB.
+    * A CPU that is fastest in float32 has a third of that speed. It reads 4,500 poems; compiling would save no time.
+    * With COURSE_FAST=1: about 40 steps of 4 rows, enough for tests. The result goes to a folder of its own.
     """
+    own = paths.OWN
     plain, compiled = replace(machine, compiled=False), replace(machine, compiled=True)
     if fast():
-        own = paths.OWN.with_name("finetuned-fast")
-        return Schedule(plain, 480, 1, batch_size=4, evaluate_every=10, trap_steps=30, folder=own)
+        return Schedule(plain, 480, 1, 4, evaluate_every=10, trap_steps=30, folder=own.with_name("finetuned-fast"))
     if machine.device.type == "cuda":
-        return Schedule(compiled, None, 5, batch_size=16, evaluate_every=500, trap_steps=50, folder=paths.OWN)
+        return Schedule(compiled, None, 5, 16, evaluate_every=500, trap_steps=50, folder=own)
     if machine.device.type == "cpu" and machine.precision == torch.float32:
-        return Schedule(plain, 4_500, 1, batch_size=8, evaluate_every=30, trap_steps=40, folder=paths.OWN)
+        return Schedule(plain, 4_500, 1, 8, evaluate_every=30, trap_steps=40, folder=own)
     chosen = compiled if machine.device.type == "cpu" else plain
-    return Schedule(chosen, 11_500, 1, batch_size=8, evaluate_every=60, trap_steps=50, folder=paths.OWN)
+    return Schedule(chosen, 11_500, 1, 8, evaluate_every=60, trap_steps=50, folder=own)

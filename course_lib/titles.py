@@ -7,14 +7,11 @@ Simplified text: it would turn 故老云 ("the old men say") into 故老雲, wit
 of the title exists in Simplified printing alone.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from course_lib.prosody import HAN, han
 from course_lib.roles import END, ROLE_TOKENS
@@ -38,8 +35,7 @@ NOT_IN_A_TITLE = re.compile(rf"[^{HAN}《》、 ]")
 INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # Unicode categories (joiners, accents, control codes) left out without a note
 
 
-@dataclass(frozen=True, slots=True)
-class ReadTitle:
+class ReadTitle(NamedTuple):
     """The title for the model, or "" if it is refused. `notes` are sentences for the person who typed it."""
 
     title: str
@@ -61,44 +57,35 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     text = " ".join(unicodedata.normalize("NFKC", typed).split())
     if not visible(text):
         return ReadTitle("", ("The title is blank. Type a few Chinese characters, such as 春夜喜雨.",))
-    title, special_tokens, others = leave_out(text)
-    notes: tuple[str, ...] = ()
+    special_tokens = SPECIAL_TOKEN.findall(text)
+    text = STOPS.sub(" ", SPECIAL_TOKEN.sub("", text))
+    left_out = special_tokens + [c for c in NOT_IN_A_TITLE.findall(text) if visible(c)]
+    title = " ".join(NOT_IN_A_TITLE.sub("", text).split())
+    notes = []
     if special_tokens:
-        notes = (
-            f"A special token such as {special_tokens[0]} is plain text in a title: "
-            "it can neither end the poem nor change roles.",
-        )
+        notes.append(f"A special token such as {special_tokens[0]} is plain text in a title: it has no effect.")
     if not han(title):
-        reason = "There is no Chinese character in this title, and the model reads only those."
-        return ReadTitle("", (*notes, reason, "Try 春雨 (spring rain)."))
+        reason = "There is no Chinese character in this title, and the model reads only those. Try 春雨 (spring rain)."
+        return ReadTitle("", (*notes, reason))
     if len(title) > MAX_TITLE:
         reason = f"This title has {len(title)} characters; {MAX_TITLE} is the most, so that the poem has room."
         return ReadTitle("", (reason, "Please shorten it."))
-    if special_tokens or others:
-        notes += (f"Left out: {listed([*special_tokens, *others])} (the model reads Chinese characters only).",)
-    title, more = to_traditional(title, tokenizer)
+    if left_out:
+        notes.append(f"Left out: {listed(left_out)} (the model reads Chinese characters only).")
+    title, remark = to_traditional(title, tokenizer)
+    if remark:
+        notes.append(remark)
     strange = [c for c in title if is_unknown(c, tokenizer)]
     if len(strange) == len(han(title)):
         reason = f"The model does not know {listed(strange)}: too few of its poems have it."
         return ReadTitle("", (reason, "Please try another title."))
     if strange:
-        more += (f"The model does not know {listed(strange)} and reads {UNK} (an unknown character) instead.",)
-    return ReadTitle(title, (*notes, *more))
-
-
-def leave_out(text: str) -> tuple[str, list[str], list[str]]:
-    """`text` with only what a title may have; then what was left out: special tokens, and other characters."""
-    special_tokens = SPECIAL_TOKEN.findall(text)
-    text = STOPS.sub(" ", SPECIAL_TOKEN.sub("", text))
-    others = [c for c in NOT_IN_A_TITLE.findall(text) if visible(c)]
-    return " ".join(NOT_IN_A_TITLE.sub("", text).split()), special_tokens, others
-
-
-# --- Simplified and Traditional -------------------------------------------------------------------
+        notes.append(f"The model does not know {listed(strange)} and reads {UNK} (an unknown character) instead.")
+    return ReadTitle(title, tuple(notes))
 
 
 @cache
-def converter(name: str) -> OpenCC:
+def converter(name: str) -> "OpenCC":
     """The OpenCC conversion of this name. The first call reads its dictionaries."""
     from opencc import OpenCC
 
@@ -110,8 +97,8 @@ def is_simplified(character: str) -> bool:
     return character not in IN_BOTH and converter("s2t").convert(character) != character
 
 
-def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, tuple[str, ...]]:
-    """A title in Traditional characters, and notes about it; no notes if it was Traditional already.
+def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]:
+    """A title in Traditional characters, and a remark about it, "" if it was Traditional already.
 
     A title like 白云 may be both: "white clouds" in Simplified, "said in vain" in Traditional characters.
     It is kept, and the note names the other reading.
@@ -121,13 +108,10 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, tupl
         pairs = zip(title, converted, strict=True)
         converted = "".join(old if is_unknown(new, tokenizer) else new for old, new in pairs)
     if any(map(is_simplified, title)):
-        return converted, (f"Read as {converted}: you typed Simplified, the poems are in Traditional.",)
+        return converted, f"Read as {converted}: you typed Simplified, the poems are in Traditional."
     if converted != title and converter("t2s").convert(title) == title:
-        return title, (f"Kept as typed. If you meant {converted}, type it in Traditional characters.",)
-    return title, ()
-
-
-# --- small helpers --------------------------------------------------------------------------------
+        return title, f"Kept as typed. If you meant {converted}, type it in Traditional characters."
+    return title, ""
 
 
 def visible(text: str) -> bool:

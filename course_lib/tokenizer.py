@@ -5,12 +5,11 @@ five ordinary characters: what a person types can neither end the poem nor chang
 The vocabulary is a `tokenizer.json` of the `tokenizers` library, which `transformers` also opens.
 """
 
-from __future__ import annotations
-
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -32,7 +31,7 @@ class CharacterTokenizer:
         self.pad_id, self.unk_id, self.eos_id = (self.special_token_id(token) for token in BASE_TOKENS)
 
     @classmethod
-    def train(cls, texts: Iterable[str], min_count: int = MIN_COUNT) -> CharacterTokenizer:
+    def train(cls, texts: Iterable[str], min_count: int = MIN_COUNT) -> Self:
         """A tokenizer for every character that occurs `min_count` times, the most frequent first."""
         counts = Counter[str]()
         for text in texts:
@@ -47,7 +46,7 @@ class CharacterTokenizer:
         return cls(backend)
 
     @classmethod
-    def load(cls, path: Path) -> CharacterTokenizer:
+    def load(cls, path: Path) -> Self:
         """Read a `tokenizer.json`."""
         return cls(Tokenizer.from_file(str(path)))
 
@@ -55,9 +54,9 @@ class CharacterTokenizer:
         """Write a `tokenizer.json`."""
         self.backend.save(str(path))
 
-    def copy(self) -> CharacterTokenizer:
+    def copy(self) -> Self:
         """An independent copy: tokens added to one are not added to the other."""
-        return CharacterTokenizer(Tokenizer.from_str(self.backend.to_str()))
+        return type(self)(Tokenizer.from_str(self.backend.to_str()))
 
     def __len__(self) -> int:
         return self.backend.get_vocab_size(with_added_tokens=True)
@@ -73,11 +72,7 @@ class CharacterTokenizer:
         return set(ROLE_TOKENS) <= self._special_ids.keys()
 
     def special_token_id(self, token: str) -> int:
-        """The id of a special token.
-
-        Raises:
-            KeyError: the vocabulary has no such special token.
-        """
+        """The id of a special token. Raises KeyError if the vocabulary does not have it."""
         if token not in self._special_ids:
             raise KeyError(f"this vocabulary has no special token {token!r}; add_role_tokens() adds the roles")
         return self._special_ids[token]
@@ -85,10 +80,8 @@ class CharacterTokenizer:
     def add_role_tokens(self, tokens: Sequence[str] = ROLE_TOKENS) -> list[int]:
         """Add special tokens after all other ids. Returns their ids; a token that is already there keeps its own.
 
-        `course_lib.checkpoints.grow_embedding` gives the model's embedding a row for each.
-
-        Raises:
-            ValueError: a token is a character of the vocabulary, so that typing it would give the special token.
+        `course_lib.checkpoints.grow_embedding` gives the model's embedding a row for each. Raises ValueError if a
+        token is a character of the vocabulary, because typing it would give the special token.
         """
         for token in tokens:
             if token in self._ids and token not in self._special_ids:
@@ -102,18 +95,13 @@ class CharacterTokenizer:
         return [self._ids.get(character, self.unk_id) for character in text]
 
     def encode_segments(self, segments: Iterable[Segment]) -> list[int]:
-        """The ids of segments: each special token as one id, then its text as characters.
-
-        Raises:
-            KeyError: the first part of a segment is not a special token of this vocabulary.
-        """
+        """The ids of segments: each special token as one id, then its text. Raises KeyError for an unknown token."""
         return [i for token, text in segments for i in (self.special_token_id(token), *self.encode(text))]
 
     def decode(self, ids: Iterable[int], *, show_special_tokens: bool = False) -> str:
         """The text of `ids`. Special tokens are left out by default, except `<UNK>`.
 
-        Raises:
-            KeyError: an id is not in this vocabulary, such as the -100 of a masked label.
+        Raises KeyError if an id is not in this vocabulary, such as the -100 of a masked label.
         """
         hidden = set() if show_special_tokens else self.special_tokens.keys() - {self.unk_id}
         try:

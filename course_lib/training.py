@@ -1,7 +1,5 @@
 """The training loop, for every method of the course: an iterator that takes one step and reports it."""
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -9,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +24,8 @@ class TrainingSettings:
     """How to train, whatever the data.
 
     The learning rate rises during `warmup_steps`, stays constant, and falls in a straight line to zero during the last
-    `decay_fraction` of `steps` (Hägele et al. 2024). A step takes `accumulate` batches.
-
-    Raises:
-        ValueError: a setting is out of its range.
+    `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. Raises ValueError if a setting
+    is out of its range.
     """
 
     steps: int
@@ -47,16 +43,14 @@ class TrainingSettings:
             value = getattr(self, setting.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{setting.name} is {value}, must be a finite number")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}, must be at least 1")
+            if setting.name in ("steps", "accumulate") and value < 1:
+                raise ValueError(f"{setting.name} is {value}, must be at least 1")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}, must be between 0 and 1")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"decay_fraction is {self.decay_fraction}, must be in 0 … 1")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"optimizer is {self.optimizer!r}, must be 'muon' or 'adamw'")
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate is {self.accumulate}, must be at least 1")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the step that follows `step` steps."""
@@ -95,12 +89,8 @@ class StepReport:
         return json.dumps(row | {"loss": self.loss._asdict(), "grad_norm": self.grad_norm, "evaluation": evaluation})
 
     @classmethod
-    def from_json(cls, line: str) -> StepReport:
-        """The report that `as_json` wrote.
-
-        Raises:
-            ValueError, TypeError, KeyError: the line is something else.
-        """
+    def from_json(cls, line: str) -> Self:
+        """The report that `as_json` wrote. Raises ValueError, TypeError or KeyError if the line is something else."""
         row = json.loads(line)
         loss = Loss(**row.pop("loss"))
         measured = Pending(torch.tensor([*loss, row.pop("grad_norm")], dtype=torch.float64))
@@ -116,11 +106,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, settings: TrainingSettings, machine: Machine) -> None:
-        """Move the recipe's model to the machine's device.
-
-        Raises:
-            RuntimeError: the settings ask for Muon, and this PyTorch does not have it.
-        """
+        """Move the recipe's model to the machine's device. Raises RuntimeError if it needs a newer PyTorch for Muon."""
         self.recipe = recipe
         self.settings = settings
         self.machine = machine
@@ -156,7 +142,12 @@ class Trainer:
         self._unchecked.append((measured, self.step, epoch))
         while len(self._unchecked) > (0 if self.machine.device.type == "cpu" else 1):
             self._check(*self._unchecked.pop(0))
-        self._update_weights(learning_rate)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            with nullcontext() if self.machine.precision == torch.bfloat16 else KeepFloat32():
+                self.scaler.step(optimizer)
+        self.scaler.update()
         self.step += 1
         self.tokens_seen += tokens
         seconds = time.perf_counter() - start
@@ -182,7 +173,7 @@ class Trainer:
                 mean = sums.response / learned * world.size  # because the processes' gradients are averaged
                 self.scaler.scale(mean).backward()
             parts.append(LossSums(*(part.detach() for part in sums)))
-        step = self._over_processes(total(parts))
+        step = LossSums(*world.all_reduce(total(parts).stacked()))
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
@@ -194,56 +185,37 @@ class Trainer:
         with self.machine.autocast():
             return self.recipe.loss(self._compiled, batch)
 
-    def _over_processes(self, sums: LossSums) -> LossSums:
-        return LossSums(*self.machine.world.all_reduce(sums.stacked()))
-
-    def _update_weights(self, learning_rate: float) -> None:
-        """One step of the optimizers."""
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            with nullcontext() if self.machine.precision == torch.bfloat16 else KeepFloat32():
-                self.scaler.step(optimizer)
-        self.scaler.update()
-
     def _check(self, measured: Pending, step: int, epoch: int) -> None:
         """Stop the run if the loss of a step is not a number."""
         loss = measured.read()[0]
-        if math.isfinite(loss):
-            return
-        accumulate = self.settings.accumulate
-        start = step % self.recipe.steps_per_epoch(accumulate) * accumulate
-        raise FloatingPointError(
-            f"the loss of step {step} is {loss}: try a lower learning rate. "
-            f"The data of this step: `next(batches.epoch({epoch}, {start}))`"
-        )
+        if not math.isfinite(loss):
+            start = step % self.recipe.steps_per_epoch(self.settings.accumulate) * self.settings.accumulate
+            data = f"The data of this step: `next(batches.epoch({epoch}, {start}))`"
+            raise FloatingPointError(f"the loss of step {step} is {loss}: try a lower learning rate. {data}")
 
     def evaluate(self) -> Loss | None:
         """The losses on the recipe's evaluation set, each token counted once; None without such a set."""
         if self.recipe.evaluation is None:
             return None
         self.model.eval()
-        return mean_loss(self._over_processes(self._loss_sums(batch)) for batch in self.recipe.evaluation.epoch(0))
+        sums = (self._loss_sums(batch).stacked() for batch in self.recipe.evaluation.epoch(0))
+        return mean_loss(LossSums(*self.machine.world.all_reduce(part)) for part in sums)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a resumed run needs: tensors by name, and a few numbers. `course_lib.run_folder` writes it to disk."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self.optimizers).items()}
+        tensors = {"rng": torch.get_rng_state(), **optimizer_tensors(self.optimizers)}
+        tensors |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         numbers = {"step": self.step, "tokens_seen": self.tokens_seen, "seconds": self.seconds}
-        return tensors | {"rng": torch.get_rng_state()}, numbers | {"scaler": self.scaler.state_dict()}
+        return tensors, numbers | {"scaler": self.scaler.state_dict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Continue from the state of another trainer of the same run.
 
-        Raises:
-            RuntimeError: the state is of a model with another shape.
+        Raises RuntimeError if the state is of a model with another shape.
         """
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "rng": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        load_optimizer_tensors(self.optimizers, parts["optimizer"])
+        weights = {n.removeprefix("model."): tensor for n, tensor in tensors.items() if n.startswith("model.")}
+        self.model.load_state_dict(weights)
+        load_optimizer_tensors(self.optimizers, tensors)
         torch.set_rng_state(tensors["rng"])
         self.step = numbers["step"]
         self.tokens_seen = numbers["tokens_seen"]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from course_lib.evaluation.novelty import Nearest, PoemIndex
 from course_lib.poems import Poem
 from course_lib.prosody import REPEATED, RULES, scan
-from course_lib.show import Html
 from course_lib.show.annotate import (
     LEGEND,
     RHYME_WORD,
@@ -22,6 +21,7 @@ from course_lib.show.annotate import (
     sound,
     tone_signs,
 )
+from course_lib.show.html import Html
 
 STORK_TOWER = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"  # 王之渙, regular
 TWICE = "白日依山盡，黃河入海流。\n欲窮千里目，更上海西流。"

@@ -15,7 +15,8 @@ from course_lib import paths
 from course_lib.cards import Card, card, story
 from course_lib.checkpoints import Checkpoint, read_card, save_checkpoint
 from course_lib.engine.machine import Machine
-from course_lib.evaluation import Estimate, Evaluation, held_out_loss
+from course_lib.evaluation import Evaluation, held_out_loss
+from course_lib.evaluation.metrics import Estimate
 from course_lib.instructions import OLD_STYLE, POEM, Instruction
 from course_lib.losses import Loss
 from course_lib.poems import Poem
@@ -69,14 +70,13 @@ def test_the_card_of_a_fine_tuned_model(
     assert (facts["settings"]["batch_size"], facts["settings"]["seed"]) == (2, 0)
     assert not {"steps", "evaluate_every", "patience"} & facts["settings"].keys()
     assert "`parent`" in text
-    assert "It knows 2 instructions" in text
-    assert all(instruction.wording in text for instruction in (POEM, OLD_STYLE))
+    assert f"- `poem`: {POEM.wording}\n- `old-style`: {OLD_STYLE.wording}\n" in text
     assert yaml.safe_load(yaml.safe_dump(facts)) == facts
 
 
 def test_one_instruction_is_one(checkpoint: Checkpoint, poems: list[Poem], parent: Path, tmp_path: Path) -> None:
     _, text = tuned(checkpoint, poems, RunFolder(tmp_path / "run"), parent, POEM)
-    assert f"It knows one instruction: {POEM.wording} (`poem`)." in text
+    assert f"\n\n- `poem`: {POEM.wording}\n\n" in text
     assert "古體詩" not in text
 
 

@@ -1,4 +1,4 @@
-"""What is saved is what is loaded, `transformers` reads and writes it too, and what cannot be loaded says why."""
+"""What is saved is what is loaded, and what cannot be loaded says why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from course_lib.checkpoints import (
     Checkpoint,
@@ -26,7 +25,6 @@ from course_lib.checkpoints import (
 from course_lib.instructions import OLD_STYLE, POEM, Instruction
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem
-from course_lib.roles import message_segments
 from course_lib.tokenizer import CharacterTokenizer
 
 Damage = Callable[[Path], object]
@@ -144,42 +142,6 @@ def test_a_base_model_saved_over_another_has_no_instructions(base: Checkpoint, f
     assert load_checkpoint(folder).instructions == ()
 
 
-# --- to transformers and back ---------------------------------------------------------------------
-
-
-def test_transformers_encodes_a_conversation_the_same_way(checkpoint: Checkpoint, folder: Path) -> None:
-    messages: list[Any] = [{"role": "user", "content": "江月"}, {"role": "assistant", "content": "江花開。"}]
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.apply_chat_template(messages)["input_ids"] == checkpoint.tokenizer.encode_segments(
-        message_segments(messages)
-    )
-
-
-def test_transformers_knows_the_end_and_the_padding(checkpoint: Checkpoint, folder: Path) -> None:
-    config = LlamaForCausalLM.from_pretrained(folder).config
-    assert config.eos_token_id == checkpoint.tokenizer.eos_id
-    assert config.pad_token_id == checkpoint.tokenizer.pad_id
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_folder_that_transformers_saved_is_opened(folder: Path, tmp_path: Path, dtype: torch.dtype) -> None:
-    """transformers 5 nests rope_theta in rope_parameters, and writes dtype in place of torch_dtype."""
-    theirs: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    theirs.save_pretrained(tmp_path / "theirs")
-    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "theirs")
-    ours, back = load_checkpoint(folder), load_checkpoint(tmp_path / "theirs")
-    assert back.model.config == ours.model.config
-    assert back.tokenizer.special_tokens == ours.tokenizer.special_tokens
-    assert back.tokenizer.encode("山雨<RES>") == ours.tokenizer.encode("山雨<RES>")
-    assert back.instructions == (POEM,)
-    ids = torch.randint(len(ours.tokenizer), (2, 30), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        if dtype == torch.bfloat16:  # which rounds: to what transformers computes with those weights
-            torch.testing.assert_close(back.model(ids), theirs.float()(ids).logits, atol=1e-5, rtol=1e-5)
-        else:
-            assert torch.equal(back.model(ids), ours.model(ids))
-
-
 def test_a_tied_output_matrix_may_be_in_the_file(folder: Path) -> None:
     """Some tools write the embedding a second time, as lm_head.weight."""
     ours = load_checkpoint(folder)
@@ -196,13 +158,6 @@ def without_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").unlink(missing_ok=True)
 
 
-def change_config(folder: Path, **changes: Any) -> None:
-    """Change keys of config.json; None removes a key."""
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None}))
-    without_sums(folder)
-
-
 def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
@@ -213,6 +168,11 @@ def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) 
 def overwrite(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     without_sums(folder)
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    overwrite(folder, "config.json", json.dumps(config | changes))
 
 
 def flip_a_byte(folder: Path) -> None:
@@ -235,10 +195,11 @@ NORM = "model.norm.weight"
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "a flipped byte": (flip_a_byte, r"model.safetensors: damaged or changed; its SHA-256 is .*SHA256SUMS says"),
     "cut short": (cut_short, "model.safetensors: not the weights that config.json describes .*incomplete"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not there, but listed"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: not there; expected a file"),
     "no tokenizer": (without_tokenizer, "tokenizer.json: not there; expected a tokenizer"),
-    "listed but gone": (lambda f: (f / "instructions.json").unlink(), "instructions.json: not there, but listed"),
+    "listed but gone": (lambda f: (f / "instructions.json").unlink(), "instructions.json: not there; expected a file"),
     "no JSON": (lambda f: overwrite(f, "config.json", "{"), "config.json: not the configuration of a model"),
+    "another model": (lambda f: change_config(f, model_type="gpt2"), "config.json: not .*model_type is 'gpt2'"),
     "another vocabulary": (lambda f: change_config(f, vocab_size=99), "tokens, but config.json says vocab_size 99"),
     "another width": (
         lambda f: change_config(f, intermediate_size=32),
@@ -280,75 +241,11 @@ def test_a_damaged_folder_says_which_file_and_what_was_expected(folder: Path, da
         load_checkpoint(folder)
 
 
-UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
-    "another family": ({"model_type": "gpt2"}, "model_type is 'gpt2', must be 'llama'"),
-    "a bare decoder": ({"architectures": ["LlamaModel"]}, r"architectures is \['LlamaModel'\]"),
-    "fewer key heads": ({"num_key_value_heads": 1}, "num_key_value_heads is 1, must be 2"),
-    "wider heads": ({"head_dim": 32}, "head_dim is 32, must be 16"),
-    "untied": ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
-    "another activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
-    "biases": ({"attention_bias": True}, "attention_bias is True, must be False"),
-    "biases in the MLP": ({"mlp_bias": True}, "mlp_bias is True"),
-    "stretched positions": ({"rope_scaling": {"type": "linear", "factor": 2.0}}, r"rope_scaling is \{'type': 'linear'"),
-    "stretched positions, nested": (
-        {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}},
-        "rope_type is 'llama3', must be 'default'",
-    ),
-    "half of the channels turned": (
-        {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
-        "partial_rotary_factor is 0.5, which is not supported",
-    ),
-    "a sliding window": ({"sliding_window": 16}, "sliding_window is 16, which is not supported"),
-    "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}"),
-    "a key of the future": ({"attention_softcap": 30.0}, "attention_softcap is 30.0"),
-    "no shape": ({"hidden_size": None}, "hidden_size is None, must be a number above 0"),
-    "odd heads": ({"num_attention_heads": 3}, "does not split into 3 heads"),
-    "no heads": ({"num_attention_heads": 0}, "num_attention_heads is 0, must be a number above 0"),
-    "a number as text": ({"rope_theta": "10000"}, "rope_theta is '10000', must be a number above 0"),
-    "a whole number as text": ({"hidden_size": "32"}, "hidden_size is '32', must be a number above 0"),
-    "half a layer": ({"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5, must be a number"),
-    "true as a number": ({"num_hidden_layers": True}, "num_hidden_layers is True"),
-    "no number": ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, must be a number above 0"),
-    "a list in place of a table": ({"rope_parameters": [1]}, "config.json: not the configuration of a model"),
-}
-
-
-@pytest.mark.parametrize("change", UNSUPPORTED)
-def test_what_would_change_the_model_is_refused_by_name(folder: Path, change: str) -> None:
-    changes, sentence = UNSUPPORTED[change]
-    change_config(folder, **changes)
-    with pytest.raises(CheckpointError, match=f"(?s){sentence}"):
-        load_checkpoint(folder)
-
-
-@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"'])
+@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"', '{"rope_parameters": [1]}'])
 def test_a_configuration_that_is_no_table_is_refused(folder: Path, content: str) -> None:
     overwrite(folder, "config.json", content)
-    with pytest.raises(CheckpointError, match=r"config.json: "):
+    with pytest.raises(CheckpointError, match=r"config.json: not the configuration of a model"):
         load_checkpoint(folder)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"attention_dropout": 0.1, "initializer_range": 0.01, "use_cache": False},  # of no effect on what is computed
-        {"torch_dtype": "bfloat16", "bos_token_id": 7, "transformers_version": "4.50.0", "pretraining_tp": 1},
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000}},
-        {"head_dim": 16, "some_switch": False},
-    ],
-)
-def test_what_does_not_change_the_model_is_no_obstacle(folder: Path, changes: dict[str, Any]) -> None:
-    ours = load_checkpoint(folder).model
-    change_config(folder, **changes)
-    back = load_checkpoint(folder).model
-    assert back.config == ours.config
-    assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
-
-
-def test_an_empty_key_is_one_that_is_not_set(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text()) | {"sliding_window": None, "rope_scaling": None}
-    overwrite(folder, "config.json", json.dumps(config))
-    assert load_checkpoint(folder).model.config.rope_theta == 10_000
 
 
 def test_no_folder_and_no_card_say_so(folder: Path, tmp_path: Path) -> None:

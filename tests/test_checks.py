@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from course_lib import checks
 from course_lib.batches import IGNORE, make_example
-from course_lib.checks import Verdict
+from course_lib.checks.verdict import Verdict
 from course_lib.instructions import POEM
 from course_lib.poems import Poem
 from course_lib.roles import example_segments

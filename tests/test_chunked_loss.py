@@ -79,15 +79,19 @@ def test_without_a_gradient_the_sums_are_the_same(piece: int, model: PoetryModel
 @each_size
 def test_the_loss_of_each_token_is_that_of_the_definition(piece: int, model: PoetryModel, batch: Batch) -> None:
     targets, _ = losses.targets_of(batch)
-    found = chunked_loss.token_losses(model, batch, targets, piece)
-    assert not found.requires_grad
-    torch.testing.assert_close(found, losses.token_losses(model, batch, targets).detach(), rtol=1e-5, atol=1e-5)
+    expected = losses.token_losses(model, batch, targets)
+    hidden = model.model(batch.input_ids, batch.position_ids)
+    weight = model.model.embed_tokens.weight
+    found = chunked_loss.losses_of(hidden, weight, targets, piece)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    flat = chunked_loss.losses_of(hidden.flatten(0, 1), weight, targets.flatten(), piece)
+    assert torch.equal(flat, found.flatten())
 
 
 @each_size
 def test_the_sums_of_each_row_are_those_of_the_definition(piece: int, model: PoetryModel, batch: Batch) -> None:
     found = chunked_loss.row_sums(model, batch, piece)
-    assert [part.shape for part in found] == [(4,)] * 4
+    assert [(part.shape, part.requires_grad) for part in found] == [((4,), False)] * 4
     with torch.no_grad():
         assert_close(found, losses.row_sums(model, batch))
 

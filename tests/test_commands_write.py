@@ -152,8 +152,8 @@ def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, ca
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--top-k -1", "top_k is -1, must be 0 (no limit) or more"),
-        ("--min-p 2", "min_p is 2.0, must lie in 0 (no limit) … 1"),
+        ("--top-k -1", "top_k is -1, must be at least 0"),
+        ("--min-p 2", "min_p is 2.0, must lie in 0 … 1"),
         ("--temperature 6", "temperature is 6.0, must lie in 0 … 5"),
         ("--titles nowhere.txt", "nowhere.txt: No such file or directory"),
         ("--titles empty.txt", "no title: name one or more, or a file of them with --titles"),

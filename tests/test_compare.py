@@ -8,8 +8,10 @@ import torch
 from by_hand import FIVE, base_model, with_more
 
 from course_lib.checkpoints import Checkpoint
-from course_lib.evaluation import METRICS, PoemIndex, compare, evaluate, held_out_loss, judge, title_fit
+from course_lib.evaluation import compare, evaluate, held_out_loss, judge, title_fit
 from course_lib.evaluation.judge import obedience
+from course_lib.evaluation.metrics import METRICS
+from course_lib.evaluation.novelty import PoemIndex
 from course_lib.generation import WrittenPoem, iter_poems
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import Poem
@@ -142,6 +144,7 @@ def test_a_base_model_real_poems_and_shuffled_ones_stand_beside_a_model(
     assert found["best of 2"]["response_loss"] == found["fine-tuned"]["response_loss"]
     assert found["real poems"].estimates.items() >= judge([WrittenPoem(p.text, "end") for p in more[:4]], index).items()
     assert found["real poems"]["well_formed"] == 1
+    assert (found["real poems"].poems, "whole_loss" in found["real poems"].estimates) == (0, False)
     assert "own_title_wins" in found["real poems"].estimates.keys() - found["shuffled"].estimates.keys()
     for name in ("base", "fine-tuned", "best of 2", "real poems"):
         assert reports.count((f"{name}: writing", 4, 4)) == (name != "real poems")

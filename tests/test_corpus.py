@@ -77,6 +77,7 @@ def test_each_rule_on_the_body(raw: str, text: str, rule: str) -> None:
         ("雜曲歌辭。太和，第二", "雜曲歌辭 太和 第二", ""),
         ("宮詞（一作宮怨）　其三", "宮詞", "三"),
         ("秋○思", "秋 思", ""),
+        ("寄題 三友亭", "寄題 三友亭", ""),  # a number that is not at the end
     ],
 )
 def test_titles(raw: str, title: str, number: str) -> None:
@@ -120,9 +121,10 @@ def test_a_poem_without_an_author_gets_the_word_for_unknown() -> None:
 
 
 def test_couplets_end_at_full_stops_wherever_the_source_broke_its_rows() -> None:
-    cleaned = clean(record("好雨知時節，當春乃發生。隨風潛入夜，", "潤物細無聲？野徑雲俱黑！"), "tang")
+    cleaned = clean(record("好雨知時節，當春乃發生。隨風潛入夜，", "潤物細無聲？野徑雲俱黑！江船火獨明；花重"), "tang")
     assert isinstance(cleaned, Poem)
-    assert cleaned.couplets == ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲？", "野徑雲俱黑！")
+    couplets = ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲？", "野徑雲俱黑！", "江船火獨明；", "花重")
+    assert cleaned.couplets == couplets
 
 
 def test_brackets_that_do_not_pair_are_named() -> None:
@@ -169,6 +171,9 @@ def alter(line: str, *places: int) -> str:
         pytest.param(LINES, (*LINES[6:0:-2], LINES[0], *UNRELATED), id="half of the lines, shuffled"),
         pytest.param(LINES, (UNRELATED[0], alter(LINES[3], 2)), id="a couplet, one line of it a variant"),
         pytest.param(LINES[:2], (LINES[0], *UNRELATED[1:]), id="half of a held-out couplet in a long poem"),
+        pytest.param(
+            LINES, (alter(LINES[0], 2), alter(LINES[4], 2), *UNRELATED[:2]), id="half of a short poem, in variants"
+        ),
     ],
 )
 def test_planted_near_duplicates_are_found(held_out: tuple[str, ...], poem: tuple[str, ...]) -> None:

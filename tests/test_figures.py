@@ -13,6 +13,7 @@ SCRIPTS = ["evaluation_figure.py", "generation_figure.py", "make_figures.py"]
 NAMES = ["checkpoint.svg", "data_way.svg", "evaluation.svg", "generation.svg", "loop.svg", "mask.svg", "roles.svg"]
 
 
+@pytest.mark.slow
 def test_the_committed_drawings_are_what_the_scripts_draw(tmp_path: Path, repository: Path) -> None:
     """In a folder of copies: a drawing lies beside the script that draws it."""
     for script in SCRIPTS:

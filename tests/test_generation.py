@@ -101,9 +101,9 @@ def test_special_tokens_are_never_written(checkpoint: Checkpoint) -> None:
     always(checkpoint, *forbidden)  # a model that wants nothing else
     for chosen in (GenerationSettings(2, top_p=1, max_new_tokens=50), GenerationSettings(0, max_new_tokens=50)):
         limits = generation_limits(tokenizer)._replace(end_id=None)
-        written = [step[0][1] for step in generate(checkpoint.model, [tokenizer.encode("江")], chosen, limits)]
-        assert len(written) == 50
-        assert not set(written) & set(forbidden)
+        *_, texts = generate(checkpoint.model, [tokenizer.encode("江")], chosen, limits)
+        assert len(texts[0]) == 50
+        assert not set(texts[0]) & set(forbidden)
 
 
 # --- the instruction ------------------------------------------------------------------------------
@@ -187,8 +187,8 @@ def test_a_poem_ends_after_a_text_that_stops_it(checkpoint: Checkpoint) -> None:
     always(checkpoint, last)
     prompt = [*prompt_ids(checkpoint, TITLES[0]), first]
     limits = GenerationLimits(end_id=None, stop=(first, last))
-    steps = list(generate(checkpoint.model, [prompt], GenerationSettings(0, max_new_tokens=3), limits))
-    assert steps == [[(0, last)]] * 3
+    *_, texts = generate(checkpoint.model, [prompt], GenerationSettings(0, max_new_tokens=3), limits)
+    assert texts == [[last] * 3]
 
 
 def test_a_prompt_that_fills_the_context_is_refused(checkpoint: Checkpoint) -> None:
@@ -199,12 +199,13 @@ def test_a_prompt_that_fills_the_context_is_refused(checkpoint: Checkpoint) -> N
 
 
 def test_texts_that_ended_leave_the_batch(checkpoint: Checkpoint) -> None:
-    tokenizer = checkpoint.tokenizer
+    read: list[int] = []
+    checkpoint.model.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
+    long, short = (checkpoint.tokenizer.encode("山" * count) for count in (30, 60))
     chosen = GenerationSettings(temperature=0, max_new_tokens=100)
-    long, short = tokenizer.encode("山" * 30), tokenizer.encode("山" * 60)
-    steps = list(generate(checkpoint.model, [long, short], chosen, GenerationLimits(end_id=None)))
-    assert [len(step) for step in steps] == [2] * 5 + [1] * 30
-    assert {text for text, _ in steps[-1]} == {0}
+    *_, texts = generate(checkpoint.model, [long, short], chosen, GenerationLimits(end_id=None))
+    assert [len(text) for text in texts] == [35, 5]
+    assert read == [2] * 5 + [1] * 30
 
 
 def test_a_model_whose_weights_are_not_numbers_writes_nothing(checkpoint: Checkpoint) -> None:
@@ -267,6 +268,22 @@ def test_the_best_of_several_candidates_is_kept_and_more_candidates_are_no_worse
     assert [poem.text for poem in best] != [poem.text for poem in single]
     more = list(iter_poems(checkpoint, TITLES, chosen, candidates=8))
     assert all(rank(eighth) >= rank(fourth) for eighth, fourth in zip(more, best, strict=True))
+
+
+def test_the_best_of_several_is_streamed_once_all_are_written_and_can_be_stopped_before(checkpoint: Checkpoint) -> None:
+    chosen = GenerationSettings(temperature=1.5, top_p=1, max_new_tokens=60)
+    best = next(iter_poems(checkpoint, ["江月"], chosen, candidates=4))
+    stream = write(checkpoint, "江月", chosen, candidates=4)
+    assert ("".join(stream), stream.reason) == (best.text, best.reason)
+    steps: list[int] = []
+    stopped = write(checkpoint, "江月", chosen, candidates=4)
+
+    def stop_at_once(*_: object) -> None:
+        steps.append(1)
+        stopped.stop()
+
+    checkpoint.model.register_forward_pre_hook(stop_at_once)
+    assert ("".join(stopped), stopped.reason, len(steps)) == ("", "stopped", 1)
 
 
 def test_the_best_of_several_shipped_poems_rhymes_more_often(shipped: Checkpoint) -> None:

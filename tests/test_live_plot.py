@@ -86,11 +86,7 @@ def test_a_second_loop_continues_the_curves_in_a_new_plot(screen: Screen) -> Non
 
 
 def test_a_step_that_is_taken_again_replaces_the_old_one(screen: Screen) -> None:
-    plot = screen.plot(reports(6))
-    plot.add(report(4, offset=1.0))
-    assert screen.cells == [[drawn([*reports(3), report(4, offset=1.0)])]]
-
-
-def test_add_alone_is_enough(screen: Screen) -> None:
-    screen.plot().add(report(1))
-    assert screen.cells == [[drawn([report(1)])]]
+    again = report(4, offset=1.0)
+    assert list(screen.plot(reports(6)).watch([again])) == [again]
+    assert screen.cells[0][0] == drawn(reports(6))
+    assert screen.cells[0][-1] == drawn([*reports(3), again])

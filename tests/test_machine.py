@@ -15,14 +15,7 @@ import torch
 
 from course_lib.batches import Batch
 from course_lib.engine import SINGLE_PROCESS, Machine, World, choose_device, release_memory
-from course_lib.engine.machine import (
-    Pending,
-    fastest_precision,
-    precision_for_capability,
-    processor_name,
-    product_times,
-    try_compile,
-)
+from course_lib.engine.machine import Pending, choose_precision, fastest_precision, product_times, try_compile
 
 CPU = torch.device("cpu")
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
@@ -60,8 +53,11 @@ def test_choosing_changes_no_global_setting() -> None:
     ("capability", "precision"),
     [((7, 0), FP16), ((7, 5), FP16), ((8, 0), BF16), ((8, 6), BF16), ((9, 0), BF16), ((12, 0), BF16)],
 )
-def test_a_gpu_has_bfloat16_from_compute_capability_8(capability: tuple[int, int], precision: torch.dtype) -> None:
-    assert precision_for_capability(capability) == precision
+def test_a_gpu_has_bfloat16_from_compute_capability_8(
+    capability: tuple[int, int], precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert choose_precision(torch.device("cuda")) == precision
 
 
 @pytest.mark.parametrize(
@@ -109,8 +105,8 @@ def test_one_line_says_what_was_chosen() -> None:
 
 def test_the_full_name_begins_with_the_processor() -> None:
     machine = Machine(CPU, FP32)
-    assert processor_name()
-    assert machine.full_name == f"{processor_name()}: {machine}"
+    assert len(machine.full_name) > len(f": {machine}")
+    assert machine.full_name.endswith(f": {machine}")
 
 
 @pytest.mark.parametrize("precision", [BF16, FP16, FP32])

@@ -152,6 +152,7 @@ def test_rows_of_unequal_length_see_neither_their_padding_nor_each_other(checkpo
     assert len(rows) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base", "finetuned"])
 @torch.inference_mode()
 def test_cached_logits_of_the_shipped_models_are_those_of_the_plain_model(repository: Path, name: str) -> None:

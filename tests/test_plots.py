@@ -93,12 +93,12 @@ def test_all_text_in_the_loss_figure_is_ascii() -> None:
 
 def test_a_long_run_is_drawn_as_means_of_neighbours() -> None:
     run = reports(1000)
-    steps, losses = thinned(run, points=250)
+    steps, losses = thinned(run)
     assert len(steps) == len(losses) == 250
     assert steps[0] == 2.5
     assert losses[0].response == pytest.approx(sum(one.loss.response for one in run[:4]) / 4)
     assert losses[-1].whole == pytest.approx(sum(one.loss.whole for one in run[-4:]) / 4)
-    assert thinned(run[:250], points=250)[1] == [one.loss for one in run[:250]]
+    assert thinned(run[:250])[1] == [one.loss for one in run[:250]]
     assert thinned([]) == ([], [])
 
 

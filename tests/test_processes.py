@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -53,7 +54,7 @@ def batch_of(rows: int) -> Batch:
 def test_a_single_process_keeps_every_row_and_every_value() -> None:
     batch = batch_of(5)
     assert SINGLE_PROCESS.is_main
-    assert SINGLE_PROCESS.shard(batch) is batch
+    assert torch.equal(SINGLE_PROCESS.shard(batch).input_ids, batch.input_ids)
     model = torch.nn.Linear(2, 2)
     assert SINGLE_PROCESS.wrap(model) is model
     assert SINGLE_PROCESS.all_reduce(torch.tensor(3)) == 3
@@ -192,7 +193,7 @@ def test_a_killed_process_ends_the_run_and_a_restart_resumes_it(alone: str, repo
         assert not Path(f"checkpoints/{name}").exists()
         return
     assert done.returncode == 0, done.stderr
-    assert "has taken 4 of 8 steps" in done.stderr
+    assert re.search("has taken [45] of 8 steps", done.stderr)  # the main process may have finished the fifth
     assert losses(f"runs/{name}") == pytest.approx(losses(alone), abs=1e-5)
 
 

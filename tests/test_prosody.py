@@ -245,6 +245,7 @@ def faults_of(*patterns: str) -> list[Fault]:
         ("平平仄看平仄平", False, [("alternation", 5)]),  # character 4 may be either, 6 may not
         ("平平仄看平平仄", True, []),
         ("平看仄平平平仄", False, [("alternation", 5)]),
+        ("仄平仄仄平平仄平仄", False, [("alternation", 7)]),  # the licence is for lines of 5 or 7
     ],
 )
 def test_lines(pattern: str, alternates: bool, faults: list[tuple[str, int]]) -> None:

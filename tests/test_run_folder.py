@@ -91,7 +91,6 @@ def test_a_log_line_that_a_kill_cut_short_is_left_out(new_trainer: NewTrainer, t
     log = tmp_path / "log.jsonl"
     log.write_text(log.read_text()[:-20])
     assert [report.step for report in folder.reports()] == [1, 2, 3]
-    assert len(folder.speeds()) == 3
     log.write_text('{"step"\n' + log.read_text())
     with pytest.raises(CheckpointError, match=r"log.jsonl: not the log of a run"):
         folder.reports()
@@ -99,7 +98,7 @@ def test_a_log_line_that_a_kill_cut_short_is_left_out(new_trainer: NewTrainer, t
 
 def test_a_folder_that_is_not_there_is_a_run_of_no_steps(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "nothing")
-    assert (folder.steps_taken(), folder.reports(), folder.speeds(), folder.machines()) == (0, [], [], [])
+    assert (folder.steps_taken(), folder.reports(), folder.machines()) == (0, [], [])
     assert not folder.path.exists()
 
 

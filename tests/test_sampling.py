@@ -245,10 +245,10 @@ def test_texts_that_are_kept_remember_what_they_said() -> None:
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"top_p": 0}, "top_p is 0, must be above 0"),
         ({"top_p": 1.5}, "top_p is 1.5"),
-        ({"top_k": -1}, "top_k is -1, must be 0"),
+        ({"top_k": -1}, "top_k is -1, must be at least 0"),
         ({"min_p": -0.1}, "min_p is -0.1, must lie in 0"),
         ({"min_p": 1.1}, "min_p is 1.1"),
-        ({"presence_penalty": -1}, "presence_penalty is -1, must lie in 0 \\(none\\)"),
+        ({"presence_penalty": -1}, "presence_penalty is -1, must lie in 0 … 100"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0, must be at least 1"),
     ],
 )

@@ -377,6 +377,7 @@ def test_a_kernel_that_dies_is_told_from_a_cell_that_fails(repository: Path, tmp
     assert "the kernel died" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_notebook_that_is_not_there_is_named(repository: Path, tmp_path: Path) -> None:
     done = run_notebooks(repository, tmp_path / "four.ipynb")
     assert done.returncode == 2

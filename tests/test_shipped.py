@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from course_lib.checkpoints import Checkpoint, load_checkpoint
-from course_lib.evaluation import Estimate, held_out_loss, judge, title_fit
+from course_lib.evaluation import held_out_loss, judge, title_fit
 from course_lib.evaluation.judge import BLANK_ROW, obedience
+from course_lib.evaluation.metrics import Estimate
 from course_lib.generation import WrittenPoem, iter_poems
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import load_poems

@@ -12,8 +12,7 @@ from course_lib import show
 from course_lib.batches import IGNORE, make_example
 from course_lib.poems import Poem
 from course_lib.roles import END, Message, example_segments
-from course_lib.show import Html
-from course_lib.show.html import GREY, INK, RED
+from course_lib.show.html import GREY, INK, RED, Html
 from course_lib.tokenizer import CharacterTokenizer
 
 RAIN = Poem("春夜喜雨", "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))

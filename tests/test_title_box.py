@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from course_lib import show
 from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import WrittenPoem, iter_poems, write
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.sampling import GenerationSettings
 from course_lib.show.annotate import LEGEND, nearest_note
-from course_lib.show.title_box import LONGEST, STATES, THREAD, State, TitleBox, drafts, poem_html, title_box
+from course_lib.show.title_box import LONGEST, STATES, THREAD, State, TitleBox, poem_html
 
 TEXT = "好雨知時節，當春乃發生。\n隨風潛入夜，潤物細無聲。"
 
@@ -114,32 +115,12 @@ def test_typed_text_never_becomes_html(where: str, state: State) -> None:
     assert "<script>\"&'</script>" in Page(html).text.replace("\n", "")
 
 
-# --- the poem while it is written -----------------------------------------------------------------
-
 SETTINGS = GenerationSettings(1.3, 0.9, seed=5)
 
 
 def best_of(checkpoint: Checkpoint, candidates: int) -> WrittenPoem:
     """The poem that the library chooses."""
     return next(iter_poems(checkpoint, ["山雨"], SETTINGS, candidates=candidates))
-
-
-def test_one_poem_is_that_of_write_character_by_character(checkpoint: Checkpoint) -> None:
-    stream = write(checkpoint, "山雨", SETTINGS)
-    text = "".join(stream)
-    states = [(text[:length], "writing") for length in range(len(text) + 1)]
-    assert list(drafts(checkpoint, "山雨", SETTINGS, None, 1)) == [*states, (text, stream.reason)]
-
-
-@pytest.mark.parametrize("candidates", [2, 5])
-def test_the_best_of_several_is_the_poem_that_the_library_chooses(checkpoint: Checkpoint, candidates: int) -> None:
-    steps = list(drafts(checkpoint, "山雨", SETTINGS, None, candidates))
-    best = best_of(checkpoint, candidates)
-    choosing = sum(state == "choosing" for _, state in steps)
-    assert choosing > 1  # the reader can stop between any two steps of the model
-    assert steps[:choosing] == [("", "choosing")] * choosing
-    shown = [(best.text[:length], "writing") for length in range(1, len(best.text) + 1)]
-    assert steps[choosing:] == [*shown, (best.text, best.reason)]
 
 
 # --- the widget -----------------------------------------------------------------------------------
@@ -301,6 +282,7 @@ def test_ten_quick_clicks_write_one_poem_and_leave_no_thread_behind(slow: TitleB
 def test_a_title_is_refused_with_the_reason(box: TitleBox, typed: str, reason: str) -> None:
     box.title.value = typed
     box.write()
+    box.wait(60)
     assert state(box) == "Refused"
     assert reason in box.page.value
     assert resting(box)
@@ -335,6 +317,7 @@ def test_a_failure_is_a_sentence_in_the_box(box: TitleBox, checkpoint: Checkpoin
 def test_a_failure_before_the_first_character_is_a_sentence_too(checkpoint: Checkpoint) -> None:
     broken = TitleBox(replace(checkpoint, tokenizer=None))  # type: ignore[arg-type]
     broken.write()
+    broken.wait(60)
     assert state(broken) == "Failed"
     assert "AttributeError: " in broken.page.value
     assert resting(broken)
@@ -390,7 +373,7 @@ def test_slider_and_number_move_together(box: TitleBox) -> None:
 
 
 def test_every_control_has_a_label_and_a_page_without_a_kernel_a_sentence(checkpoint: Checkpoint) -> None:
-    box = title_box(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
+    box = show.title_box(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
     labels = ["Title", "Write", "Stop", "Instruction", "Seed", "Best of", "Temperature", "Top-p"]
     found = [getattr(widget, "description", "") for widget in widgets_in(box)]
     assert sorted(filter(None, found)) == sorted(labels)
@@ -399,7 +382,7 @@ def test_every_control_has_a_label_and_a_page_without_a_kernel_a_sentence(checkp
 
 
 def test_only_core_widgets_are_used(checkpoint: Checkpoint) -> None:
-    box = title_box(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
+    box = TitleBox(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
     core = {"VBoxModel", "HBoxModel", "TextModel", "BoundedFloatTextModel", "FloatSliderModel", "IntTextModel"}
     core |= {"BoundedIntTextModel", "DropdownModel", "ButtonModel", "HTMLModel"}
     assert {widget._model_name for widget in widgets_in(box)} == core

@@ -245,6 +245,26 @@ def test_a_run_resumed_from_its_state_equals_one_that_was_not_interrupted(
     assert all(torch.equal(end[name], tensor) for name, tensor in weights(trainer).items())
 
 
+def test_a_loss_that_draws_random_numbers_draws_the_same_ones_after_resuming(
+    new_trainer: NewTrainer, recipe: Recipe
+) -> None:
+    def noisy(model: Callable[..., Tensor], batch: Batch) -> LossSums:
+        sums = recipe.loss(model, batch)
+        return sums._replace(response=sums.response * torch.rand(()))
+
+    noisy_recipe = replace(recipe, loss=noisy)
+    trainer = new_trainer(recipe=noisy_recipe, steps=6)
+    for report in trainer:
+        if report.step == 3:
+            break
+    tensors, numbers = trainer.state()
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    rest = [report.loss for report in trainer]
+    resumed = new_trainer(recipe=noisy_recipe, steps=6)
+    resumed.load_state(tensors, numbers)
+    assert [report.loss for report in resumed] == rest
+
+
 def test_a_step_that_was_interrupted_is_taken_again_from_its_beginning(new_trainer: NewTrainer, recipe: Recipe) -> None:
     whole = [(r.loss, r.grad_norm) for r in new_trainer(accumulate=2)]
     calls: list[Batch] = []

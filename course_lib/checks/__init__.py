@@ -4,18 +4,15 @@
     >>> checks.end_mark(...)
     not attempted: put your answer in place of the three dots
 
-An answer is *not attempted* (still `...`), *wrong* (with a hint), *right*, or it *raised* an error. The exercises of
-notebooks 01 and 02 are in `data`, of 03 and 04 in `training`, of 05 in `generation`, and of 06 in `evaluation`.
+An answer is *not attempted* (still `...`), *wrong* (with a hint), *right*, or it *raised* an error.
 """
 
 from course_lib.checks.data import end_mark, labels, padded, regular, segments, shift
 from course_lib.checks.evaluation import interval, longest_run, rhyming
 from course_lib.checks.generation import nucleus_size, read_until, sharpened
 from course_lib.checks.training import choices, clipped, diluted_loss, grown_embedding, layer_parameters, response_loss
-from course_lib.checks.verdict import Verdict
 
 __all__ = [
-    "Verdict",
     "choices",
     "clipped",
     "diluted_loss",

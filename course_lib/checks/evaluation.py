@@ -1,8 +1,7 @@
 """The exercises of notebook 06: does it rhyme, is it copied, and how sure are we?"""
 
-from __future__ import annotations
-
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from course_lib.checks.verdict import call, exercise
@@ -12,7 +11,7 @@ GROUPS = {"聲": "庚", "明": "庚", "光": "陽", "花": "麻", "涯": "麻佳
 
 
 @exercise("one group must hold all words, and a word does not rhyme with itself.")
-def rhyming(function: Any) -> str | None:
+def rhyming(function: Any) -> Iterator[str]:
     """Whether words rhyme, given the rhyme groups of each."""
     cases = [
         ("聲明", True, "聲 and 明 are both in 庚, so they rhyme"),
@@ -27,12 +26,11 @@ def rhyming(function: Any) -> str | None:
     for words, expected, hint in cases:
         groups = {word: set(own) for word, own in GROUPS.items()}
         if bool(call(function, list(words), groups)) is not expected:
-            return f"{words}: {hint}"
-    return None
+            yield f"{words}: {hint}"
 
 
 @exercise("only characters in a row count. Two texts may use the same characters without copying.")
-def longest_run(function: Any) -> str | None:
+def longest_run(function: Any) -> Iterator[str]:
     """The number of characters in a row that two texts share."""
     cases = [
         ("春夜", "春夜", 2, "the two are the same, so all of it is shared"),
@@ -46,12 +44,11 @@ def longest_run(function: Any) -> str | None:
     for text, other, expected, hint in cases:
         found = call(function, text, other)
         if found != expected or isinstance(found, bool):
-            return f"{text} and {other} share {expected} in a row, you returned {found}: {hint}"
-    return None
+            yield f"{text} and {other} share {expected} in a row, you returned {found}: {hint}"
 
 
 @exercise("95 of 100 means lie between the two. Other titles would most likely give a mean in this range.")
-def interval(function: Any) -> str | None:
+def interval(function: Any) -> Iterator[str]:
     """The low and the high end of the middle 95 % of some means."""
     for means in ([float(i) for i in range(2000)], [(i / 100) ** 3 for i in range(2000)]):
         shuffled = means.copy()
@@ -61,11 +58,10 @@ def interval(function: Any) -> str | None:
         above = sum(mean > high for mean in means) / len(means)
         outside = f"{below:.1%} of the means lie below {low:g}, and {above:.1%} above {high:g}"
         if low > high:
-            return f"the low end comes first; yours are {low:g} and {high:g}"
+            yield f"the low end comes first; yours are {low:g} and {high:g}"
         if (low, high) == (means[0], means[-1]):
-            return "these are the smallest and the largest mean, so no mean lies outside"
+            yield "these are the smallest and the largest mean, so no mean lies outside"
         if abs(below - 0.05) < 0.003 and abs(above - 0.05) < 0.003:
-            return f"{outside}; that leaves 10 % outside, 5 % at each end"
+            yield f"{outside}; that leaves 10 % outside, 5 % at each end"
         if abs(below - 0.025) > 0.003 or abs(above - 0.025) > 0.003:
-            return f"{outside}; with 95 % in the middle, how much is left at each end? Did you sort the means?"
-    return None
+            yield f"{outside}; with 95 % in the middle, how much is left at each end? Did you sort the means?"

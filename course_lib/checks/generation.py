@@ -1,44 +1,34 @@
 """The exercises of notebook 05: how the next character is drawn, and when to stop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from math import exp, isclose
 from typing import Any
+
+import torch
 
 from course_lib.checks.verdict import call, exercise
 
 
 @exercise("a temperature below 1 spreads the scores out, so the likeliest character becomes still likelier.")
-def sharpened(function: Any) -> str | None:
+def sharpened(function: Any) -> Iterator[str]:
     """Scores as probabilities at a temperature."""
     for logits, temperature in (([2.0, 1.0, 0.0], 0.5), ([0.0, 3.0], 2.0), ([1.0, 1.0, -1.0, 0.5], 1.0)):
         found = [float(p) for p in call(function, list(logits), temperature)]
         if len(found) != len(logits):
-            return f"{len(logits)} scores give {len(logits)} probabilities; you returned {len(found)}"
+            yield f"{len(logits)} scores give {len(logits)} probabilities; you returned {len(found)}"
         if abs(sum(found) - 1) > 1e-4:
-            return f"probabilities sum to 1, yours to {sum(found):.3f}; which comes first, the division or the softmax?"
-        if _close(found, _softmax(logits, temperature)):
+            yield f"probabilities sum to 1, yours to {sum(found):.3f}; which comes first, the division or the softmax?"
+        scores, given = torch.tensor(logits), torch.tensor(found)
+        if torch.allclose(given, (scores / temperature).softmax(0), atol=1e-4):
             continue
-        if _close(found, _softmax(logits, 1 / temperature)):
-            return "a low temperature must make the likeliest character likelier; yours does the opposite"
-        if _close(found, _softmax(logits, 1.0)):
-            return "your probabilities are the same at every temperature"
-        return f"for the scores {logits} at temperature {temperature} you returned {[round(p, 3) for p in found]}"
-    return None
-
-
-def _softmax(logits: list[float], temperature: float) -> list[float]:
-    weights = [exp(logit / temperature) for logit in logits]
-    return [weight / sum(weights) for weight in weights]
-
-
-def _close(found: list[float], expected: list[float]) -> bool:
-    return all(isclose(f, e, abs_tol=1e-4) for f, e in zip(found, expected, strict=True))
+        if torch.allclose(given, (scores * temperature).softmax(0), atol=1e-4):
+            yield "a low temperature must make the likeliest character likelier; yours does the opposite"
+        if torch.allclose(given, scores.softmax(0), atol=1e-4):
+            yield "your probabilities are the same at every temperature"
+        yield f"for the scores {logits} at temperature {temperature} you returned {[round(p, 3) for p in found]}"
 
 
 @exercise("the likeliest characters are kept until together they reach top-p, so at least one is always kept.")
-def nucleus_size(function: Any) -> str | None:
+def nucleus_size(function: Any) -> Iterator[str]:
     """The number of characters that top-p keeps."""
     cases = [
         ([0.5, 0.25, 0.125, 0.125], 0.6, 2),
@@ -52,17 +42,16 @@ def nucleus_size(function: Any) -> str | None:
             continue
         given = f"you keep {found} of {ranked} with top-p {top_p}"
         if found == 0:
-            return f"{given}, so nothing is left to draw from; keep the one that passes top-p as well"
+            yield f"{given}, so nothing is left to draw from; keep the one that passes top-p as well"
         if found == expected - 1:
-            return f"{given}; their sum is {sum(ranked[:found])}, which does not reach top-p yet"
+            yield f"{given}; their sum is {sum(ranked[:found])}, which does not reach top-p yet"
         if found == expected + 1:
-            return f"{given}, but the first {expected} reach top-p already"
-        return f"{given}; add them up from the left: after how many is top-p reached?"
-    return None
+            yield f"{given}, but the first {expected} reach top-p already"
+        yield f"{given}; add them up from the left: after how many is top-p reached?"
 
 
 @exercise("reading stops for two reasons, and only the end mark is the model's own decision.")
-def read_until(function: Any) -> str | None:
+def read_until(function: Any) -> Iterator[str]:
     """The ids before the end mark or the limit, and the reason for stopping."""
     cases = [
         ([7, 8, 9, 2, 5, 5], 10, ([7, 8, 9], "end")),
@@ -71,21 +60,15 @@ def read_until(function: Any) -> str | None:
         ([7, 8, 2], 3, ([7, 8], "end")),
     ]
     for tokens, limit, (kept, reason) in cases:
-        drawn: list[int] = []
-        ids, found_reason = call(function, _drawing(tokens, drawn), 2, limit)
+        source = iter(tokens)
+        ids, found_reason = call(function, source, 2, limit)
+        drawn = len(tokens) - len(list(source))
         given = f"for the tokens {tokens}, the end mark 2 and a limit of {limit}"
         if list(ids) == [*kept, 2] and reason == "end":
-            return f"{given} you kept the end mark; it is a signal to the reader, not a part of the poem"
+            yield f"{given} you kept the end mark; it is a signal to the reader, not a part of the poem"
         if list(ids) != kept:
-            return f"{given} the poem is {kept}; you returned {list(ids)}"
+            yield f"{given} the poem is {kept}; you returned {list(ids)}"
         if found_reason != reason:
-            return f"{given} the reason is {reason!r}; you returned {found_reason!r}"
-        if len(drawn) > limit:
-            return f"{given} you drew {len(drawn)} tokens; stop drawing when there are enough"
-    return None
-
-
-def _drawing(tokens: list[int], drawn: list[int]) -> Iterator[int]:
-    for token in tokens:
-        drawn.append(token)
-        yield token
+            yield f"{given} the reason is {reason!r}; you returned {found_reason!r}"
+        if drawn > limit:
+            yield f"{given} you drew {drawn} tokens; stop drawing when there are enough"

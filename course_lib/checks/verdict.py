@@ -1,8 +1,6 @@
 """The verdict on a learner's answer, and the decorator that turns a judge into a check."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from html import escape
@@ -34,15 +32,15 @@ class Verdict:
 
 
 class NotAttempted(Exception):
-    """The learner's function still returns the three dots."""
+    """The learner has not replaced the three dots."""
 
 
-Judge = Callable[[Any], str | None]
-"""Returns a hint for a wrong answer, None for a right one."""
+Judge = Callable[[Any], Iterator[str]]
+"""Yields a hint for a wrong answer, nothing for a right one. Only the first hint is asked for."""
 
 
 def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
-    """A decorator that makes a check of a judge. `right` is the message for a right answer."""
+    """A decorator that turns a judge into a check. `right` is the message for a right answer."""
 
     def decorate(judge: Judge) -> Callable[[Any], Verdict]:
         @wraps(judge)
@@ -50,7 +48,7 @@ def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
             try:
                 if answer is ...:
                     raise NotAttempted
-                hint = judge(answer)
+                hint = next(judge(answer), None)
             except NotAttempted:
                 return Verdict("not attempted", "put your answer in place of the three dots")
             except Exception as error:  # a learner's code may raise anything
@@ -63,11 +61,7 @@ def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a learner's function.
-
-    Raises:
-        NotAttempted: the result is the three dots or None.
-    """
+    """The result of a learner's function. Raises NotAttempted if that is the three dots or None."""
     result = function(*arguments)
     if result is ... or result is None:
         raise NotAttempted

@@ -1,22 +1,10 @@
 """The commands `evaluate-loss` and `evaluate`: how good a checkpoint is."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 
 from course_lib import paths
-from course_lib.commands.options import (
-    Asked,
-    Comparable,
-    Device,
-    Folder,
-    Json,
-    SplitChoice,
-    choose_folder,
-    note,
-    option,
-)
+from course_lib.commands.options import Asked, Comparable, Device, Folder, Json, SplitChoice, open_checkpoint, option
 from course_lib.poems import load_poems
 
 
@@ -27,29 +15,24 @@ def evaluate_loss(
     precision: Comparable = "float32",
     as_json: Json = False,
 ) -> None:
-    """The loss on a split, in nats per character.
+    """Measure the loss on unread poems.
 
-    For a base model every character of title and poem counts. A fine-tuned model has two losses: over the response
-    alone, and over the whole sequence.
+    The unit is nats per character. For a base model, every character of title and poem counts. A fine-tuned model has
+    two losses: one on the response alone, and one over the whole sequence.
     """
-    from course_lib.checkpoints import load_checkpoint
-    from course_lib.engine.machine import Machine
     from course_lib.evaluation import held_out_loss
 
-    machine = Machine.choose(device, precision)
-    opened = load_checkpoint(choose_folder(checkpoint), machine.device)
-    note(str(machine))
+    opened, machine = open_checkpoint(checkpoint, device, precision)
     poems = load_poems(split)
     loss = held_out_loss(opened, poems, machine.precision)
+    on = f"nats per character on the {len(poems):,} {split} poems"
     if as_json:
         losses = {"response_loss": loss.response, "whole_loss": loss.whole}
         row = losses if opened.instructions else {"plain_text_loss": loss.whole}
         print(json.dumps({"split": split, "poems": len(poems), **row}))
-        return
-    on = f"nats per character on the {len(poems):,} {split} poems"
-    if opened.instructions:
+    elif opened.instructions:
         print(f"response        {loss.response:.4f} {on}")
-        print(f"whole sequence  {loss.whole:.4f}, instruction and title counted too: of no use for comparing")
+        print(f"whole sequence  {loss.whole:.4f}, with instruction and title; do not compare models by this one")
     else:
         print(f"{loss.whole:.4f} {on}, as plain text")
 
@@ -58,33 +41,32 @@ def evaluate(
     checkpoint: Folder = None,
     split: SplitChoice = "test",
     instruction: Asked = None,
-    titles: Annotated[int, option(min=1, help="Write a poem for the first so many of them.")] = 200,
-    candidates: Annotated[int, option(min=1, help="Judge also the best of so many poems for each title.")] = 1,
+    titles: Annotated[int, option(min=1, help="Write poems on this many titles.")] = 200,
+    candidates: Annotated[int, option(min=1, help="Also judge the best of this many poems for each title.")] = 1,
     seed: Annotated[int, option(help="The same seed gives the same table.")] = 0,
     device: Device = None,
     precision: Comparable = "float32",
     as_json: Json = False,
 ) -> None:
-    """How well a model writes: form, rhyme and tones, fit to the title, and whether its lines are its own.
+    """Measure how well a model writes.
 
-    The columns beside it are the base model, the real poems on the same titles, and the real poems with their
-    characters shuffled. Poems are written with the default settings of `write`. Losses are taken on all poems of the
-    split. In brackets: the range in which the figure would probably be (95 %) for another sample of titles.
+    It writes poems on titles of the split, with the default settings of `write`. The table says how many are well
+    formed, rhyme, fit their titles and are not copied. Other columns show the base model, the real poems on these
+    titles, and the real poems with their characters shuffled. Losses are measured on all poems of the split.
+
+    The range in brackets is a 95 % interval: with other titles, the figure would probably be in it.
     """
     from tqdm import tqdm
 
     from course_lib.checkpoints import WEIGHTS, load_checkpoint
-    from course_lib.engine.machine import Machine
     from course_lib.evaluation import compare, side_by_side
     from course_lib.sampling import GenerationSettings
 
-    machine = Machine.choose(device, precision)
-    opened = load_checkpoint(choose_folder(checkpoint), machine.device)
-    note(str(machine))
+    opened, machine = open_checkpoint(checkpoint, device, precision)
     with tqdm(unit="poem", disable=None, leave=False) as bar:
 
         def show(stage: str, done: int, total: int) -> None:
-            bar.desc = stage
+            bar.desc = f"{stage}: "
             bar.n = done
             bar.total = total
             bar.refresh()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, fields
+from functools import partial, wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, cast, get_type_hints
 
 import typer
 
@@ -16,93 +16,84 @@ from course_lib import paths
 from course_lib.poems import Dynasty, Poem, Split, load_poems
 
 if TYPE_CHECKING:
+    from course_lib.checkpoints import Checkpoint
     from course_lib.engine.machine import Machine
+    from course_lib.recipes import Recipe
+    from course_lib.run_folder import RunFolder
     from course_lib.training import TrainingSettings
 
+Inputs = ParamSpec("Inputs")
 Precision = Literal["auto", "bf16", "fp16", "float32"]
 Optimizer = Literal["muon", "adamw"]
+option: Callable[..., Any] = typer.Option
 
 
 class Refusal(ValueError):
     """A command cannot do what was asked. The message is all that the user needs."""
 
 
-def option(*names: str, **details: Any) -> Any:
-    """A `typer.Option` for use in `Annotated`."""
-    return typer.Option(*names, **details)
-
-
 OWN_ELSE_SHIPPED = "checkpoints/finetuned if you have made it, else assets/checkpoints/finetuned"
-
 Folder = Annotated[
-    Path | None,
-    option("--checkpoint", metavar="DIR", help="Checkpoint folder.", show_default=OWN_ELSE_SHIPPED),
+    Path | None, option("--checkpoint", metavar="DIR", help="The checkpoint folder.", show_default=OWN_ELSE_SHIPPED)
 ]
-Device = Annotated[str | None, option(metavar="NAME", help="cuda, mps or cpu.", show_default="the first there is")]
+FIRST_TAUGHT = "the first one that it was taught"
+Asked = Annotated[str | None, option(metavar="NAME", help="What to ask the model for.", show_default=FIRST_TAUGHT)]
+BEST_DEVICE = "the first that this machine has"
+Device = Annotated[str | None, option(metavar="NAME", help="cuda, mps or cpu.", show_default=BEST_DEVICE)]
 Json = Annotated[bool, option("--json", help="Print JSON instead of text.")]
-SplitChoice = Annotated[Split, option(help="Which poems.")]
+SplitChoice = Annotated[Split, option(help="Which poems to use.")]
 Comparable = Annotated[Precision, option(help="float32 gives the same figures on every machine.")]
-RunDir = Annotated[Path, option("--run-folder", metavar="DIR", help="Where the run is kept, to go on with.")]
-OutDir = Annotated[Path, option(metavar="DIR", help="The checkpoint folder to write at the end.")]
-Asked = Annotated[
-    str | None,
-    option(metavar="NAME", help="What to ask for, by name or label.", show_default="the first the model was taught"),
-]
-
-
-# --- the options of a training run ----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """The options that `pretrain` and `finetune` share, with the defaults of `pretrain`."""
 
-    optimizer: Annotated[Optimizer, option(help="muon needs PyTorch 2.9.")] = "muon"
+    optimizer: Annotated[Optimizer, option(help="muon needs PyTorch 2.9 or newer.")] = "muon"
     learning_rate: Annotated[float, option(help="The highest learning rate.")] = 3e-3
-    batch_size: Annotated[int, option(min=1, help="Rows of a batch, each as long as the context.")] = 16
-    accumulate: Annotated[int, option(min=1, help="Batches that make up one step.")] = 1
-    warmup_steps: Annotated[int, option(min=0, help="Steps in which the learning rate rises.")] = 150
-    decay_fraction: Annotated[float, option(help="The last part of the run, in which it falls to zero.")] = 0.4
-    seed: Annotated[int, option(help="Decides the initial weights and the order of the poems.")] = 0
+    batch_size: Annotated[int, option(min=1, help="Rows in a batch; a row is as long as the context.")] = 16
+    accumulate: Annotated[int, option(min=1, help="Batches in a step.")] = 1
+    warmup_steps: Annotated[int, option(min=0, help="The learning rate rises during this many steps.")] = 150
+    decay_fraction: Annotated[float, option(help="The learning rate falls to zero in this last part of the run.")] = 0.4
+    seed: Annotated[int, option(help="Decides the first weights and the order of the poems.")] = 0
     dynasties: Annotated[str, option(help="Which poems to read: tang, song or tang,song.")] = "tang,song"
-    tang_times: Annotated[int, option(min=1, help="How often to read each Tang poem for one reading of Song.")] = 3
-    poems: Annotated[int | None, option(min=1, help="Read only so many poems.", show_default="all")] = None
-    evaluate_every: Annotated[int, option(min=0, help="Steps between two validation losses; 0: never.")] = 500
-    run_folder: RunDir = Path("runs/pretrain")
-    save_every: Annotated[float, option(min=0, help="Seconds between two savings of the run.")] = 120
-    out: OutDir = Path("checkpoints/base")
+    tang_times: Annotated[int, option(min=1, help="Read each Tang poem this often, and each Song poem once.")] = 3
+    poems: Annotated[int | None, option(min=1, help="Read only this many poems.", show_default="all")] = None
+    evaluate_every: Annotated[int, option(min=0, help="Steps between two validation losses; 0: none.")] = 500
+    run_folder: Annotated[Path, option(metavar="DIR", help="Where to keep the unfinished run.")] = Path("runs/pretrain")
+    save_every: Annotated[float, option(min=0, help="Seconds between two saves of the run.")] = 120
+    out: Annotated[Path, option(metavar="DIR", help="Where to write the checkpoint.")] = Path("checkpoints/base")
     device: Device = None
-    precision: Annotated[Precision, option(help="auto: 16 bits where that is faster.")] = "auto"
-    compiled: Annotated[bool, option("--compile/--no-compile", help="Compile: a slow start, then fast steps.")] = True
+    precision: Annotated[Precision, option(help="auto: 16 bits, if they are faster here.")] = "auto"
+    compiled: Annotated[bool, option("--compile/--no-compile", help="Start slowly, then take faster steps.")] = True
 
-    def machine(self) -> Machine:
-        """The machine to train on, with the other processes if torchrun started several."""
+    def prepare(self, steps: int) -> tuple[Machine, RunFolder]:
+        """The machine and the run folder. Refuses a run that cannot be done, before anything that takes long."""
         from course_lib.engine.machine import Machine
+        from course_lib.long_run import check_writable
+        from course_lib.run_folder import RunFolder
 
-        return Machine.choose(self.device, self.precision, self.compiled).joined()
+        self.settings(steps)
+        check_writable(self.out, self.run_folder)
+        machine = Machine.choose(self.device, self.precision, self.compiled).joined()
+        return machine, RunFolder(self.run_folder, self.save_every)
 
     def settings(self, steps: int) -> TrainingSettings:
-        """The training settings for a run of that many steps.
-
-        Raises:
-            ValueError: an option is out of its range.
-        """
+        """The settings for a run of this many steps."""
         from course_lib.training import TrainingSettings
 
-        return TrainingSettings(
-            steps=steps,
-            learning_rate=self.learning_rate,
-            warmup_steps=self.warmup_steps,
-            decay_fraction=self.decay_fraction,
-            optimizer=self.optimizer,
-            evaluate_every=self.evaluate_every,
-            accumulate=self.accumulate,
-        )
+        own = vars(self)  # options and settings have the same names
+        return TrainingSettings(steps, **{f.name: own[f.name] for f in fields(TrainingSettings) if f.name in own})
 
     def training_poems(self) -> list[Poem]:
         """The training poems to read, each once."""
         names = cast("list[Dynasty]", self.dynasties.split(","))  # load_poems refuses any other name
         return [poem for name in names for poem in load_poems("train", name)][: self.poems]
+
+    def bind(self, method: Callable[Inputs, Recipe]) -> Callable[Inputs, Recipe]:
+        """A training method with what all of them share: validation poems, batch size and seed."""
+        shared = {"evaluation": load_poems("validation"), "batch_size": self.batch_size, "seed": self.seed}
+        return cast("Callable[Inputs, Recipe]", partial(cast("Any", method), **shared))
 
 
 def with_run_options(defaults: RunOptions) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -124,9 +115,6 @@ def with_run_options(defaults: RunOptions) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-# --- what the user sees ---------------------------------------------------------------------------
-
-
 def note(line: str) -> None:
     """Print one line to stderr, beside the output."""
     print(line, file=sys.stderr, flush=True)
@@ -138,3 +126,14 @@ def choose_folder(folder: Path | None) -> Path:
     if folder is None and chosen == paths.OWN:
         note(f"{chosen} is used")
     return chosen
+
+
+def open_checkpoint(folder: Path | None, device: str | None, precision: Precision) -> tuple[Checkpoint, Machine]:
+    """The checkpoint that the user wants, and the machine it is on. Tells the user which machine this is."""
+    from course_lib.checkpoints import load_checkpoint
+    from course_lib.engine.machine import Machine
+
+    machine = Machine.choose(device, precision)
+    checkpoint = load_checkpoint(choose_folder(folder), machine.device)
+    note(str(machine))
+    return checkpoint, machine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,59 +10,44 @@ import typer
 
 from course_lib import paths
 from course_lib.commands.options import Refusal, RunOptions, note, option, with_run_options
-from course_lib.poems import load_poems
 
 if TYPE_CHECKING:
     from course_lib.engine.machine import Machine
-    from course_lib.long_run import Outcome
     from course_lib.recipes import Recipe
     from course_lib.run_folder import RunFolder
-    from course_lib.training import TrainingSettings
+
+
+BASE = "assets/checkpoints/base"  # as the help names it
 
 
 @with_run_options(RunOptions())
 def pretrain(
     options: RunOptions,
-    base: Annotated[
-        Path | None, option(metavar="DIR", help="Go on with this checkpoint: its weights, shape and vocabulary.")
-    ] = None,
+    base: Annotated[Path | None, option(metavar="DIR", help="Start from this checkpoint and its shape.")] = None,
     steps: Annotated[int, option(help="How many steps to take.")] = 9000,
     hidden_size: Annotated[int, option(min=1, help="Channels of the model.")] = 256,
     layers: Annotated[int, option(min=1, help="Layers of the model.")] = 6,
-    context: Annotated[int, option(min=2, help="Characters the model sees at once.")] = 256,
+    context: Annotated[int, option(min=2, help="How many characters the model sees at once.")] = 256,
 ) -> None:
-    """Train a base model: poems end to end, as plain text.
+    """Train a base model on plain text.
 
-    If it is killed or interrupted, the same command goes on where the run was last saved, with the same losses as
-    if it had not stopped. When the run is finished, it writes the checkpoint folder.
+    It reads one poem after another, each with its title. If the command is stopped, repeat it: it goes on from the last
+    save, and the losses are the same as without the stop. At the end it writes the checkpoint.
     """
     from course_lib.checkpoints import load_checkpoint
-    from course_lib.long_run import check_writable
     from course_lib.model import ModelConfig
     from course_lib.recipes import pretraining, tang_weighted
-    from course_lib.run_folder import RunFolder
 
-    settings = options.settings(steps)
-    ModelConfig.sized(1, hidden_size)  # raises if it cannot be, before anything long begins
-    check_writable(options.out, options.run_folder)
-    machine = options.machine()
-    folder = RunFolder(options.run_folder, options.save_every)
+    shape = ModelConfig.sized(1, hidden_size, layers, context)
+    machine, folder = options.prepare(steps)
     poems = options.training_poems()
     start = load_checkpoint(base) if base else None
     with machine.world.main_first():
         tokenizer = start.tokenizer if start else folder.tokenizer(poems)
-    recipe = pretraining(
-        tang_weighted(poems, options.tang_times),
-        tokenizer,
-        shape=ModelConfig.sized(len(tokenizer), hidden_size, layers, context),
-        start=start,
-        evaluation=load_poems("validation"),
-        batch_size=options.batch_size,
-        seed=options.seed,
-        parent=base,
-    )
-    if outcome := train(recipe, settings, machine, folder, options.out):
-        print(f"validation loss {outcome.validation.whole:.4f} nats per character\nwritten: {options.out}")
+    shape = replace(shape, vocab_size=len(tokenizer))
+    weighted = tang_weighted(poems, options.tang_times)
+    recipe = options.bind(pretraining)(weighted, tokenizer, shape=shape, start=start, parent=base)
+    train(recipe, options, steps, machine, folder)
 
 
 @with_run_options(
@@ -79,67 +64,50 @@ def pretrain(
 )
 def finetune(
     options: RunOptions,
-    base: Annotated[
-        Path | None, option(metavar="DIR", help="Where to begin.", show_default="assets/checkpoints/base")
-    ] = None,
-    instructions: Annotated[
-        str, option(metavar="NAMES", help="What to teach: poem, or poem,old-style. Each poem answers the last it fits.")
-    ] = "poem",
+    base: Annotated[Path | None, option(metavar="DIR", help="Start from this checkpoint.", show_default=BASE)] = None,
+    instructions: Annotated[str, option(metavar="NAMES", help="What to teach: poem, or poem,old-style.")] = "poem",
     epochs: Annotated[float, option(help="How many times to read all poems.")] = 3,
     steps: Annotated[int | None, option(help="How many steps to take.", show_default="as --epochs says")] = None,
 ) -> None:
     """Teach a base model to answer a title with a poem.
 
-    It reads the Tang training poems, unless the options say otherwise. If it is killed or interrupted, the same
-    command goes on where the run was last saved. When the run is finished, it writes the checkpoint folder; metrics on
-    the validation and the test poems are in its MODEL_CARD.md.
+    It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last of the
+    --instructions that it fits. If the command is stopped, repeat it: it goes on from the last save. At the end it
+    measures the model on the validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
     """
     from course_lib.checkpoints import load_checkpoint
     from course_lib.instructions import ALL, find
-    from course_lib.long_run import check_writable
     from course_lib.recipes import finetuning, tang_weighted
-    from course_lib.run_folder import RunFolder
 
-    if epochs <= 0:
+    if not epochs > 0:
         raise Refusal(f"--epochs is {epochs:g}, must be above 0")
-    options.settings(1 if steps is None else steps)  # raises if an option is wrong, before anything long begins
     taught = [find(name, ALL) for name in instructions.split(",")]
-    check_writable(options.out, options.run_folder)
-    machine = options.machine()
+    machine, folder = options.prepare(1 if steps is None else steps)
     parent = base or paths.BASE
-    recipe = finetuning(
-        load_checkpoint(parent),
-        tang_weighted(options.training_poems(), options.tang_times),
-        evaluation=load_poems("validation"),
-        instructions=taught,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        parent=parent,
-    )
-    settings = options.settings(recipe.steps_for(epochs, options.accumulate) if steps is None else steps)
-    folder = RunFolder(options.run_folder, options.save_every)
-    outcome = train(recipe, settings, machine, folder, options.out)
-    if outcome and outcome.test:
-        print(f"{outcome.test.table()}\nwritten: {options.out}")
+    start = load_checkpoint(parent)
+    weighted = tang_weighted(options.training_poems(), options.tang_times)
+    recipe = options.bind(finetuning)(start, weighted, instructions=taught, parent=parent)
+    if steps is None:
+        steps = recipe.steps_for(epochs, options.accumulate)
+    train(recipe, options, steps, machine, folder)
 
 
-def train(recipe: Recipe, settings: TrainingSettings, machine: Machine, folder: RunFolder, out: Path) -> Outcome | None:
-    """Carry the run out and show how it is going. After Ctrl-C the command ends with status 130.
-
-    Raises:
-        Refusal: this PyTorch has no Muon.
-    """
+def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, folder: RunFolder) -> None:
+    """Carry the run out, show how it is going, and print the result. After Ctrl-C the command ends with status 130."""
     from course_lib.commands.progress import narrated
     from course_lib.long_run import carry_out
     from course_lib.training import Trainer
 
     try:
-        trainer = Trainer(recipe, settings, machine)
-    except RuntimeError as error:
+        trainer = Trainer(recipe, options.settings(steps), machine)
+    except RuntimeError as error:  # this PyTorch has no Muon
         raise Refusal(str(error)) from error
     try:
-        return carry_out(trainer, folder, out, partial(narrated, trainer=trainer, folder=folder))
+        outcome = carry_out(trainer, folder, options.out, lambda reports: narrated(reports, trainer, folder))
     except KeyboardInterrupt:
-        taken = f"interrupted after step {trainer.step:,} of {settings.steps:,}"
-        note(f"{taken}; {folder.path} has it: the same command goes on")
+        note(f"stopped after step {trainer.step:,} of {steps:,}; to go on from {folder.path}, repeat the command")
         raise typer.Exit(130) from None
+    if outcome:
+        loss = f"validation loss {outcome.validation.whole:.4f} nats per character"
+        print(outcome.test.table() if outcome.test else loss)
+        print(f"written: {options.out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -16,8 +16,6 @@ import typer
 from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, choose_folder, note, option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from course_lib.generation import PoemStream, WrittenPoem
     from course_lib.tokenizer import CharacterTokenizer
 
@@ -25,39 +23,30 @@ Task = tuple[str, int]  # a title and a seed
 
 
 def write(
-    titles: Annotated[
-        list[str] | None, typer.Argument(metavar="TITLE...", help="One poem is written for each.")
-    ] = None,
+    titles: Annotated[list[str] | None, typer.Argument(metavar="TITLE...", help="What the poems are about.")] = None,
     checkpoint: Folder = None,
     instruction: Asked = None,
     seed: Annotated[int, option(help="The same title and seed give the same poem.")] = 0,
-    temperature: Annotated[float, option(help="0: always the likeliest; above 1: wild.")] = 0.8,
-    top_p: Annotated[float, option(help="Draw among the likeliest that make up this share.")] = 0.95,
-    top_k: Annotated[int, option(help="Draw among so many of the likeliest; 0: no limit.")] = 0,
-    min_p: Annotated[float, option(help="Leave out what has less than this share of the likeliest's chance.")] = 0,
-    presence_penalty: Annotated[
-        float, option(help="How much to hold back characters and lines that the poem has already; 0: not at all.")
-    ] = 2.0,
-    max_new_tokens: Annotated[int, option(help="Stop after so many characters at the latest.")] = 200,
-    count: Annotated[int, option(min=1, help="Poems for each title, with seeds counted up.")] = 1,
-    candidates: Annotated[int, option(min=1, help="Write so many for each poem, and keep the best.")] = 1,
-    titles_file: Annotated[
-        Path | None, option("--titles", metavar="FILE", help="More titles, one a line.", show_default=False)
-    ] = None,
-    out: Annotated[
-        Path | None,
-        option(metavar="FILE", help="Write JSON lines there, many at once; go on where it ends.", show_default=False),
-    ] = None,
+    temperature: Annotated[float, option(help="Higher is more surprising; 0: the likeliest characters.")] = 0.8,
+    top_p: Annotated[float, option(help="Draw from the likeliest characters with this total probability.")] = 0.95,
+    top_k: Annotated[int, option(help="Draw from this many of the likeliest characters; 0: no limit.")] = 0,
+    min_p: Annotated[float, option(help="Leave out characters below this share of the highest probability.")] = 0,
+    presence_penalty: Annotated[float, option(help="Avoid repeated characters and lines; 0: allow them.")] = 2.0,
+    max_new_tokens: Annotated[int, option(help="Stop after this many characters, line ends included.")] = 200,
+    count: Annotated[int, option(min=1, help="Poems for each title; each has the next seed.")] = 1,
+    candidates: Annotated[int, option(min=1, help="Write this many versions of a poem, and keep the best.")] = 1,
+    titles_file: Annotated[Path | None, option("--titles", metavar="FILE", help="Titles, one on each line.")] = None,
+    out: Annotated[Path | None, option(metavar="FILE", help="Write to this file, many poems at a time.")] = None,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write a poem on a title, character by character.
+    """Write a poem on each title.
 
-    A base model does not know where a poem ends and writes on to the limit. A line on stderr says why the poem ended.
-    With --json, each poem is one line of JSON.
+    The poem appears character by character. Then a line on stderr says why it ended. A base model does not know where
+    a poem ends: it goes on until --max-new-tokens.
 
-    With --out, poems go to a file. Poems that the file has already are not written again, so a command that was
-    stopped goes on when you repeat it.
+    With --json, each poem is one line of JSON. With --out, these lines go to a file. If the command is stopped, repeat
+    it: it writes only the poems that are not in the file yet.
     """
     typed = [*(titles or []), *(read_lines(titles_file) if titles_file else [])]
     if not typed:
@@ -79,38 +68,22 @@ def write(
         titles, seeds = [title for title, _ in tasks], [seed for _, seed in tasks]
         return generation.iter_poems(opened, titles, settings, instruction=asked, seeds=seeds, candidates=candidates)
 
-    if out is not None:
-        made_with = {
-            "weights": sha256(folder / WEIGHTS)[:12],
-            "instruction": asked.name if asked else None,
-            "candidates": candidates,
-            **asdict(settings),
-        }
-        del made_with["seed"]  # each poem has its own
-        left = [task for task in tasks if task not in read_back(out, made_with)]
-        append(out, left, poems(left), made_with, already=len(tasks) - len(left))
+    if out:
+        made_with = {"weights": sha256(folder / WEIGHTS)[:12], "instruction": asked.name if asked else None}
+        shared = {name: value for name, value in asdict(settings).items() if name != "seed"}
+        append(out, tasks, poems, {**made_with, "candidates": candidates, **shared})
         return
-    for task in tasks:
-        title, number = task
+    for title, number in tasks:
         if as_json:
-            print(as_line(task, *poems([task])), flush=True)
+            print(as_line((title, number), *poems([(title, number)])), flush=True)
             continue
         if len(typed) > 1:
             print(f"《{title}》")
-        if candidates > 1:
-            (best,) = poems([task])
-            print(best.text, flush=True)
-            note_end(best)
-        else:
-            show(generation.write(opened, title, replace(settings, seed=number), asked))
+        show(generation.write(opened, title, replace(settings, seed=number), asked, candidates))
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without blank ones.
-
-    Raises:
-        Refusal: it is not text in UTF-8.
-    """
+    """The lines of a text file, without blank ones."""
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -118,23 +91,17 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_titles(typed: Sequence[str], tokenizer: CharacterTokenizer) -> list[str]:
-    """The titles as the model gets them. A line on stderr says what was changed in a title.
-
-    Raises:
-        Refusal: a title cannot be used.
-    """
+    """The titles as the model gets them. A line on stderr says what was changed in a title."""
     from course_lib.titles import read_title
 
     read = [read_title(title, tokenizer) for title in typed]
     for original, title in zip(typed, read, strict=True):
+        said = f"{original}: {title.message}"
         if title.refused:
-            raise Refusal(f"{original}: {title.message}")
+            raise Refusal(said)
         if title.message:
-            note(f"{original}: {title.message}")
+            note(said)
     return [title.title for title in read]
-
-
-# --- to the terminal ------------------------------------------------------------------------------
 
 
 def show(poem: PoemStream) -> None:
@@ -145,21 +112,17 @@ def show(poem: PoemStream) -> None:
             print(character, end="", flush=at_terminal)
     except KeyboardInterrupt:
         print(flush=True)
-        note(f"stopped by you after {count_characters(poem.text)} characters")
+        note_end(poem, "stopped by you")
         raise typer.Exit(130) from None
     print(end="" if poem.text.endswith("\n") else "\n", flush=True)
     note_end(poem)
 
 
-def note_end(poem: PoemStream | WrittenPoem) -> None:
-    """Say on stderr why a poem ended."""
-    how = "ended by itself" if poem.reason == "end" else "stopped"
-    note(f"{how} after {count_characters(poem.text)} characters")
-
-
-def count_characters(text: str) -> int:
-    """The number of characters, line ends not counted."""
-    return len(text.replace("\n", ""))
+def note_end(poem: PoemStream | WrittenPoem, how: str = "") -> None:
+    """Say on stderr why a poem ended, and after how many characters, line ends not counted."""
+    how = how or ("ended by itself" if poem.reason == "end" else "stopped at the limit,")
+    characters = len(poem.text.replace("\n", ""))
+    note(f"{how} after {characters} characters")
 
 
 # --- to a file ------------------------------------------------------------------------------------
@@ -173,27 +136,33 @@ def as_line(task: Task, poem: WrittenPoem, **more: Any) -> str:
 
 
 def append(
-    out: Path, tasks: Sequence[Task], poems: Iterator[WrittenPoem], made_with: Mapping[str, Any], already: int
+    out: Path,
+    tasks: Sequence[Task],
+    write: Callable[[Sequence[Task]], Iterator[WrittenPoem]],
+    made_with: Mapping[str, Any],
 ) -> None:
-    """Add a line to the file for each poem, as soon as it is written."""
+    """Write the poems that the file does not have yet, and add a line for each as soon as it is written."""
     from tqdm import tqdm
 
-    bar = tqdm(total=already + len(tasks), initial=already, unit="poem", disable=None, leave=False)
+    done = read_back(out, made_with)
+    left = [task for task in tasks if task not in done]
+    there = len(tasks) - len(left)
+    bar = tqdm(total=len(tasks), initial=there, unit="poem", disable=None, leave=False)
     with out.open("a", encoding="utf-8") as file, bar:
-        for task, poem in zip(tasks, poems, strict=True):
+        for task, poem in zip(left, write(left), strict=True):
             print(as_line(task, poem, made_with=made_with), file=file, flush=True)
             bar.update()
-    note(f"{len(tasks):,} poems written to {out}" + (f", {already:,} were there" if already else ""))
+    note(
+        f"{len(left):,} poem{'' if len(left) == 1 else 's'} written to {out}"
+        + (f", {there:,} were there" if there else "")
+    )
 
 
 def read_back(out: Path, made_with: Mapping[str, Any]) -> set[Task]:
-    """The poems that a file has already. A last line that a kill has cut short is removed from the file.
-
-    Raises:
-        Refusal: the file holds something else, or poems made with other settings than `made_with`.
-    """
+    """The poems that a file has already. A last line that a kill has cut short is removed from the file."""
     raw = out.read_bytes() if out.exists() else b""
     *lines, cut = raw.split(b"\n")
+    other = "not a poem of this command; name another file"
     found: set[Task] = set()
     for number, line in enumerate(lines, start=1):
         try:
@@ -201,13 +170,11 @@ def read_back(out: Path, made_with: Mapping[str, Any]) -> set[Task]:
             found.add((poem["title"], poem["seed"]))
             before: dict[str, Any] = dict(poem["made_with"])
         except (ValueError, KeyError, TypeError) as error:
-            raise Refusal(f"{out}, line {number}: not a poem of this command; name another file") from error
-        if other := [f"{name} {value}" for name, value in before.items() if made_with.get(name) != value]:
-            raise Refusal(
-                f"{out}, line {number}: made with {', '.join(other)}; name another file, or the same settings"
-            )
+            raise Refusal(f"{out}, line {number}: {other}") from error
+        if differs := ", ".join(f"{name} {value}" for name, value in before.items() if made_with.get(name) != value):
+            raise Refusal(f"{out}, line {number}: made with {differs}; name another file, or the same settings")
+    if not b'{"title": '.startswith(cut[:10]):
+        raise Refusal(f"{out}, line {len(lines) + 1}: {other}")
     if cut:
-        if not cut.startswith(b'{"title": '[: len(cut)]):
-            raise Refusal(f"{out}, line {len(lines) + 1}: not a poem of this command; name another file")
         os.truncate(out, len(raw) - len(cut))
     return found

@@ -1,4 +1,4 @@
-"""What training runs on: the machine, its processes, the optimizers, and a loss that saves memory."""
+"""The machinery of training and saving. Nothing here changes what is learned."""
 
 from course_lib.engine.machine import Machine, choose_device, release_memory
 from course_lib.engine.processes import SINGLE_PROCESS, World

@@ -3,10 +3,7 @@
 A training step has 2,816 positions or more, with 9,085 logits each: 0.1 GB, and as much again for their gradient. Here
 a few hundred positions are computed at a time. Each piece adds its losses and its gradient, and its logits are dropped
 (Hsu et al. 2024). Positions without a label cost no gradient products, and padding is skipped.
-`course_lib.losses` is the definition; the tests compare the two.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -23,10 +20,7 @@ PIECE = 256  # positions; for other sizes see `benchmarks/LOG.md`: The loss in p
 
 
 def loss_sums(model: Callable[..., Tensor], batch: Batch, piece: int = PIECE) -> LossSums:
-    """The sums of `losses.loss_sums`. Only `response` has a gradient.
-
-    `model` is a `PoetryModel` or its compiled or DDP-wrapped form; `piece` is how many positions to take at a time.
-    """
+    """The sums of `losses.loss_sums`, from `piece` positions at a time. Only `response` has a gradient."""
     targets, is_learned = targets_of(batch)
     head = partial(_uncompiled_head(), targets=targets, is_learned=is_learned, piece=piece)
     return LossSums(*model(batch.input_ids, batch.position_ids, head=head))
@@ -34,42 +28,29 @@ def loss_sums(model: Callable[..., Tensor], batch: Batch, piece: int = PIECE) ->
 
 @torch.no_grad()
 def row_sums(model: Callable[..., Tensor], batch: Batch, piece: int = PIECE) -> LossSums:
-    """The sums of `losses.row_sums`, one for each row of the batch, (B,), without a gradient."""
+    """The sums of `losses.row_sums`, (B,) each, without a gradient."""
     targets, is_learned = targets_of(batch)
-    losses = token_losses(model, batch, targets, piece)
+    losses = model(batch.input_ids, batch.position_ids, head=partial(losses_of, targets=targets, piece=piece))
     return LossSums((losses * is_learned).sum(1), is_learned.sum(1), losses.sum(1), (targets != IGNORE).sum(1))
 
 
-@torch.no_grad()
-def token_losses(model: Callable[..., Tensor], batch: Batch, targets: Tensor, piece: int = PIECE) -> Tensor:
-    """The losses of `losses.token_losses`, (B, T), without a gradient."""
-
-    def head(hidden: Tensor, embedding: Tensor) -> Tensor:
-        return losses_of(hidden.flatten(0, 1), embedding, targets.flatten(), piece).view_as(targets)
-
-    return model(batch.input_ids, batch.position_ids, head=head)
-
-
 def losses_of(hidden: Tensor, embedding: Tensor, targets: Tensor, piece: int = PIECE) -> Tensor:
-    """Cross entropy in nats at each position, (N,), from (N, D), (V, D) and (N,); 0 where the target is IGNORE."""
-    pieces = zip(torch.split(hidden, piece), torch.split(targets, piece), strict=True)
+    """Cross entropy of each target in nats, from (…, D), (V, D) and (…); same shape, 0 where the target is IGNORE."""
+    pieces = zip(hidden.flatten(0, -2).split(piece), targets.flatten().split(piece), strict=True)
     cross_entropy = partial(F.cross_entropy, ignore_index=IGNORE, reduction="none")
-    return torch.cat([cross_entropy(F.linear(states, embedding).float(), target) for states, target in pieces])
+    losses = [cross_entropy(F.linear(states, embedding).float(), target) for states, target in pieces]
+    return torch.cat(losses).view_as(targets)
 
 
 @cache
-def _uncompiled_head() -> Callable[..., LossSums]:
-    """`_sums_of`, never compiled: the number of pieces varies, and compiling it gains little.
+def _uncompiled_head() -> Callable[..., tuple[Tensor, ...]]:
+    """The head that returns the four sums. It is never compiled, because that gains little."""
 
-    Made at the first call, because `torch.compiler.disable` imports the compiler, which is slow.
-    """
-    return torch.compiler.disable(_sums_of)
+    def sums(hidden: Tensor, embedding: Tensor, targets: Tensor, is_learned: Tensor, piece: int) -> tuple[Tensor, ...]:
+        flat = (hidden.flatten(0, 1), embedding, targets.flatten(), is_learned.flatten())
+        return _Sums.apply(*flat, piece)  # type: ignore[no-untyped-call]
 
-
-def _sums_of(hidden: Tensor, embedding: Tensor, targets: Tensor, is_learned: Tensor, piece: int) -> tuple[Tensor, ...]:
-    """The four sums from the last hidden states, (B, T, D), the embedding, (V, D), and `targets_of`, (B, T) each."""
-    flat = (hidden.flatten(0, 1), embedding, targets.flatten(), is_learned.flatten())
-    return _Sums.apply(*flat, piece)  # type: ignore[no-untyped-call]
+    return torch.compiler.disable(sums)  # at the first call, because this imports the compiler, which is slow
 
 
 class _Sums(torch.autograd.Function):
@@ -89,10 +70,10 @@ class _Sums(torch.autograd.Function):
         response = hidden.new_zeros((), dtype=torch.float32)
         whole = torch.zeros_like(response)
         learned_first = torch.argsort(2 * is_learned + is_target, descending=True, stable=True)
+        compute_all = kind != "cpu"  # reading a flag would make the program wait for the GPU
         for positions in torch.split(learned_first, piece):
             target = targets[positions].clamp(min=0)[:, None]
             learned = is_learned[positions]
-            compute_all = kind != "cpu"  # reading a flag would make the program wait for the GPU
             if not (compute_all or is_target[positions].any()):
                 break
             states = hidden[positions].to(precision)

@@ -1,6 +1,4 @@
-"""The machine a model runs on: device, type of the matrix products, compiled or not, and processes."""
-
-from __future__ import annotations
+"""What a model runs on: the device, the type of the matrix products, compiled or not, and the processes."""
 
 import ctypes
 import gc
@@ -13,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,29 +37,27 @@ class Machine:
     world: World = SINGLE_PROCESS
 
     @classmethod
-    def choose(cls, device: str | None = None, precision: str = "auto", compiled: bool = False) -> Machine:
+    def choose(cls, device: str | None = None, precision: str = "auto", compiled: bool = False) -> Self:
         """The device with this name, or the best one here; "auto" takes the fastest precision.
 
-        Raises:
-            ValueError: this machine has no such device, or the precision is none of auto, bf16, fp16 and float32.
+        Raises ValueError if there is no such device here, or no such precision.
         """
         if precision not in ("auto", *PRECISIONS):
             raise ValueError(f"precision is {precision!r}, must be one of auto, {', '.join(PRECISIONS)}")
         chosen = choose_device(device)
         return cls(chosen, PRECISIONS.get(precision) or choose_precision(chosen), compiled)
 
-    def joined(self) -> Machine:
+    def joined(self) -> Self:
         """The same machine, together with the other processes that `torchrun` started."""
         world, device = init_processes(self.device)
         return replace(self, device=device, world=world, precision=world.broadcast(self.precision))
 
     def to_device(self, batch: Batch) -> Batch:
         """The batch on this device. On CUDA the program does not wait for the copy."""
-        if self.device.type == "cuda":
-            parts = (None if part is None else part.pin_memory().to(self.device, non_blocking=True) for part in batch)
-        else:
-            parts = (None if part is None else part.to(self.device) for part in batch)
-        return Batch._make(parts)
+        is_cuda = self.device.type == "cuda"
+        if is_cuda:
+            batch = Batch._make(None if part is None else part.pin_memory() for part in batch)
+        return Batch._make(None if part is None else part.to(self.device, non_blocking=is_cuda) for part in batch)
 
     def autocast(self) -> torch.autocast:
         """A context in which matrices are multiplied in `precision`."""
@@ -73,20 +69,24 @@ class Machine:
 
     def __str__(self) -> str:
         """One line for the user: `device cpu (2 threads), bfloat16 products, compiled`."""
-        detail = ""
-        if self.device.type == "cpu":
-            detail = f" ({torch.get_num_threads()} threads)"
-        if self.device.type == "cuda":
+        kind = self.device.type
+        detail = f" ({torch.get_num_threads()} threads)" if kind == "cpu" else ""
+        if kind == "cuda":
             detail = f" ({torch.cuda.get_device_name(self.device)})"
         products = str(self.precision).removeprefix("torch.")
-        processes = f", {self.world.size} processes" if self.world.size > 1 else ""
         how = "compiled" if self.compiled else "not compiled"
-        return f"device {self.device.type}{detail}, {products} products, {how}{processes}"
+        processes = f", {self.world.size} processes" if self.world.size > 1 else ""
+        return f"device {kind}{detail}, {products} products, {how}{processes}"
 
     @property
     def full_name(self) -> str:
-        """The same line with the processor's name in front, for model cards."""
-        return f"{processor_name()}: {self}" if self.device.type == "cpu" else str(self)
+        """The same line for model cards: on a CPU, the processor's name is in front."""
+        if self.device.type != "cpu":
+            return str(self)
+        cpuinfo = Path("/proc/cpuinfo")  # on Linux
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return f"{next(names, '') or platform.processor() or platform.machine()}: {self}"
 
 
 class Pending:
@@ -103,45 +103,24 @@ class Pending:
         return self._values.tolist()
 
 
-def processor_name() -> str:
-    """The name that the processor gives itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
-
-
-# --- the choice of device and precision -----------------------------------------------------------
-
-
 def choose_device(name: str | None = None) -> torch.device:
     """The device with this name; without a name, the first one here of `cuda`, `mps` and `cpu`.
 
-    Raises:
-        ValueError: this machine has no such device.
+    Raises ValueError if this machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     usable = [kind for kind, is_available in available.items() if is_available]
-    if name is None:
-        return torch.device(usable[0])
-    if name.partition(":")[0] not in usable:
+    if name is not None and name.partition(":")[0] not in usable:
         raise ValueError(f"no device {name!r} on this machine; it has {', '.join(usable)}")
-    return torch.device(name)
+    return torch.device(name or usable[0])
 
 
 def choose_precision(device: torch.device) -> torch.dtype:
     """The fastest type for matrix products on this device. Weights, sums and losses stay float32."""
-    if device.type == "cuda":
-        return precision_for_capability(torch.cuda.get_device_capability(device))
+    if device.type == "cuda":  # an A100 has compute capability 8.0; a T4 has 7.5, and no hardware for bfloat16
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     short = (torch.bfloat16,) if device.type == "cpu" else (torch.bfloat16, torch.float16)
     return fastest_precision(product_times(device, (*short, torch.float32)))
-
-
-def precision_for_capability(capability: tuple[int, int]) -> torch.dtype:
-    """The 16-bit type of a CUDA device: bfloat16 from compute capability 8.0 (A100), else float16 (T4: 7.5)."""
-    return torch.bfloat16 if capability >= (8, 0) else torch.float16
 
 
 def fastest_precision(times: Mapping[torch.dtype, float]) -> torch.dtype:
@@ -150,15 +129,12 @@ def fastest_precision(times: Mapping[torch.dtype, float]) -> torch.dtype:
 
 
 def product_times(
-    device: torch.device,
-    types: Sequence[torch.dtype],
-    size: int = 512,
-    clock: Callable[[], float] = time.perf_counter,
+    device: torch.device, types: Sequence[torch.dtype], size: int = 512, clock: Callable[[], float] = time.perf_counter
 ) -> dict[torch.dtype, float]:
     """Seconds that a product of two (size, size) matrices takes in each type; infinite if the device has no such type.
 
     The types take turns and the best time of each counts, so that a busy moment does not decide. A type five times
-    slower than the best is dropped after two turns: without hardware for bfloat16 it can be a hundred times slower.
+    slower than the best is dropped after two turns: without hardware it can be a hundred times slower.
     """
     best = dict.fromkeys(types, math.inf)
     for turn in range(24):
@@ -175,9 +151,6 @@ def product_times(
     return best
 
 
-# --- compiling and memory -------------------------------------------------------------------------
-
-
 def try_compile(
     function: Callable[Arguments, Result], backend: str | Callable[..., Any] = "inductor"
 ) -> Callable[Arguments, Result]:
@@ -188,19 +161,17 @@ def try_compile(
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl", "c++")):
         logger.warning("no C++ compiler found: the model runs uncompiled, at about half the speed")
         return function
-    compiled: Callable[Arguments, Result] | None = torch.compile(function, dynamic=False, backend=backend)
+    current: Callable[Arguments, Result] = torch.compile(function, dynamic=False, backend=backend)
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        nonlocal compiled
-        if compiled is None:
-            return function(*args, **kwargs)
+        nonlocal current
         try:
-            return compiled(*args, **kwargs)
+            return current(*args, **kwargs)
         except Exception as error:
             result = function(*args, **kwargs)  # raises if the error is the function's own
             reason = str(error).strip().partition("\n")[0]
             logger.warning("compiling failed, the model runs uncompiled: %s", reason or type(error).__name__)
-            compiled = None
+            current = function
             return result
 
     return call

@@ -1,7 +1,5 @@
 """The two optimizers of the course, AdamW and Muon, and their state as named tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,26 +14,20 @@ def make_optimizers(
 ) -> list[Optimizer]:
     """AdamW for all weights, or Muon for the hidden matrices and AdamW for the rest. Norm weights do not decay.
 
-    AdamW: Loshchilov & Hutter 2019. Muon: Jordan et al. 2024.
-
-    Raises:
-        RuntimeError: `name` is "muon", and this PyTorch does not have it.
+    AdamW: Loshchilov & Hutter 2019. Muon: Jordan et al. 2024. Raises RuntimeError if `name` is "muon", and this PyTorch
+    does not have it.
     """
-    weights = dict(model.named_parameters())
-    vectors = [weight for weight in weights.values() if weight.ndim < 2]
-    embedding = [weight for key, weight in weights.items() if weight.ndim >= 2 and "embed_tokens" in key]
-    matrices = [weight for key, weight in weights.items() if weight.ndim >= 2 and "embed_tokens" not in key]
-
-    def adamw(decaying: list[nn.Parameter]) -> Optimizer:
-        groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
-
-    if name == "adamw":
-        return [adamw(embedding + matrices)]
-    if not hasattr(torch.optim, "Muon"):
-        raise RuntimeError(f"torch.optim.Muon needs PyTorch 2.9, this is {torch.__version__}: choose 'adamw'")
-    muon = torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return [muon, adamw(embedding)]
+    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    embedding = [weight for key, weight in model.named_parameters() if "embed_tokens" in key]
+    matrices = [weight for key, weight in model.named_parameters() if weight.ndim > 1 and "embed_tokens" not in key]
+    optimizers: list[Optimizer] = []
+    if name == "muon":
+        if not hasattr(torch.optim, "Muon"):
+            raise RuntimeError(f"torch.optim.Muon needs PyTorch 2.9, this is {torch.__version__}: choose 'adamw'")
+        optimizers = [torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")]
+        matrices = []
+    groups = [{"params": embedding + matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [*optimizers, torch.optim.AdamW(groups, learning_rate, betas=(0.9, 0.95), fused=True)]
 
 
 class KeepFloat32(TorchFunctionMode):
@@ -51,9 +43,9 @@ class KeepFloat32(TorchFunctionMode):
 
 
 def optimizer_tensors(optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
-    """The state of the optimizers as tensors, named `number of the optimizer.number of the weight.key`."""
+    """The state of the optimizers as tensors, named `optimizer.NUMBER OF THE OPTIMIZER.NUMBER OF THE WEIGHT.KEY`."""
     return {
-        f"{n}.{i}.{key}": torch.as_tensor(value)
+        f"optimizer.{n}.{i}.{key}": torch.as_tensor(value)
         for n, optimizer in enumerate(optimizers)
         for i, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
@@ -61,10 +53,10 @@ def optimizer_tensors(optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizers: Sequence[Optimizer], tensors: Mapping[str, Tensor]) -> None:
-    """Give the optimizers the state that `optimizer_tensors` returned."""
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for name, tensor in tensors.items():
-        n, i, key = name.split(".")
-        states[int(n)].setdefault(int(i), {})[key] = tensor
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    """Give the optimizers the state that `optimizer_tensors` returned; other tensors are ignored."""
+    for n, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict() | {"state": {}}
+        for name in [name for name in tensors if name.startswith(f"optimizer.{n}.")]:
+            *_, i, key = name.split(".")
+            state["state"].setdefault(int(i), {})[key] = tensors[name]
+        optimizer.load_state_dict(state)

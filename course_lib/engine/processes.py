@@ -1,10 +1,8 @@
-"""Several processes that share one run, as `torchrun` starts them. A run without torchrun is a world of one process.
+"""Several processes that share one run, as `torchrun` starts them. Without torchrun there is one process.
 
 Each process reads its own rows of every batch. PyTorch averages the gradients over the processes
 (DistributedDataParallel, Li et al. 2020), so the run takes the same steps as a single process would.
 """
-
-from __future__ import annotations
 
 import atexit
 import gc
@@ -38,8 +36,6 @@ class World:
 
     def shard(self, batch: Batch) -> Batch:
         """This process's rows of a batch: (B, T) -> about (B / size, T)."""
-        if self.size == 1:
-            return batch
         return Batch._make(None if part is None else part[self.rank :: self.size] for part in batch)
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -68,7 +64,7 @@ class World:
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Run the block in the main process first, then in the others: it writes a file, and they read it."""
-        if self.size > 1 and not self.is_main:
+        if not self.is_main:
             dist.barrier()
         yield
         if self.size > 1 and self.is_main:
@@ -87,16 +83,7 @@ def init_processes(device: torch.device) -> tuple[World, torch.device]:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group()  # gloo for tensors on the CPU, NCCL for those on CUDA
-        atexit.register(shut_down)
+        # gloo's threads may hold the last tensors they sent. Freeing one after Python has shut down aborts the process.
+        atexit.register(dist.destroy_process_group)
+        atexit.register(gc.collect)  # runs first: a model that is garbage may keep the group alive
     return World(dist.get_rank(), dist.get_world_size()), device
-
-
-def shut_down() -> None:
-    """Leave the group of processes while Python still runs.
-
-    gloo's threads may hold the last tensors they sent. Freeing such a tensor after Python has shut down aborts the
-    process. A model that is garbage may keep the group alive, so garbage is collected first.
-    """
-    gc.collect()
-    if dist.is_initialized():
-        dist.destroy_process_group()

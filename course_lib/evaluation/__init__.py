@@ -3,15 +3,12 @@
 from course_lib.evaluation.compare import compare, evaluate
 from course_lib.evaluation.held_out import held_out_loss, loss_rows
 from course_lib.evaluation.judge import judge, passes, shuffled
-from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, bootstrap_mean, side_by_side, table_rows
-from course_lib.evaluation.novelty import PoemIndex, distinct_2, training_index
+from course_lib.evaluation.metrics import Evaluation, bootstrap_mean, side_by_side, table_rows
+from course_lib.evaluation.novelty import distinct_2, training_index
 from course_lib.evaluation.title_fit import log_likelihoods, title_fit
 
 __all__ = [
-    "METRICS",
-    "Estimate",
     "Evaluation",
-    "PoemIndex",
     "bootstrap_mean",
     "compare",
     "distinct_2",

@@ -1,8 +1,7 @@
 """The losses on poems that the model has not read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from course_lib.model import evaluating
 from course_lib.poems import Poem
 
 Progress = Callable[[str, int, int], object]
-"""A function that is called with what is being done, how much of it is done, and how much there is to do."""
+"""Is called with what is being done, how much of it is done, and how much there is to do."""
 
 
 def held_out_loss(
@@ -25,8 +24,8 @@ def held_out_loss(
 ) -> Loss:
     """The mean losses on `poems`, in nats per token.
 
-    A model that was taught instructions reads each poem as the answer to one of them (`instructions.answered_by`).
-    A base model reads plain text. There every character counts, the title too, so both losses are the same.
+    A model that was taught instructions reads each poem as the answer to one of them (`instructions.answered_by`). A
+    base model reads plain text; there every character counts, so both losses are the same.
     """
     rows = loss_rows(checkpoint, poems, precision, batch_size)
     return LossSums(*(part.sum() for part in rows)).means()
@@ -41,21 +40,15 @@ def loss_rows(
 ) -> LossSums:
     """The loss sums of each row of the batches that `poems` make: four float64 tensors, (rows,), on the CPU."""
     machine = Machine(checkpoint.device, precision)
-    tokenizer = checkpoint.tokenizer
     context = checkpoint.model.config.max_position_embeddings
-    taught = checkpoint.instructions
-    batches: Batches
-    if taught:
-        batches = InstructionBatches.from_poems(
-            poems, tokenizer, context=context, batch_size=batch_size, seed=None, instructions=taught
-        )
-    else:
-        batches = PlainTextBatches(poems, tokenizer, context=context, batch_size=batch_size, seed=None)
+    kind: Callable[..., Batches] = PlainTextBatches
+    if checkpoint.instructions:
+        kind = partial(InstructionBatches.from_poems, instructions=checkpoint.instructions)
+    batches = kind(poems, checkpoint.tokenizer, context=context, batch_size=batch_size, seed=None)
     rows: list[list[Tensor]] = []
     with torch.no_grad(), evaluating(checkpoint.model), machine.autocast():
         for batch in batches.epoch(0):
-            sums = row_sums(checkpoint.model, machine.to_device(batch))
-            rows.append([part.cpu() for part in sums])
+            rows.append([part.cpu() for part in row_sums(checkpoint.model, machine.to_device(batch))])
             progress("taking the loss", len(poems) * len(rows) // len(batches), len(poems))
     return LossSums(*(torch.cat(parts).double() for parts in zip(*rows, strict=True)))
 

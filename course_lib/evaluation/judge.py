@@ -1,7 +1,5 @@
 """What can be said of poems without a model: form, rhyme, tones, novelty. `course_lib.prosody` has the rules."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 
@@ -20,8 +18,8 @@ BLANK_ROW = "\n\n"  # stands between a poem and the next title in plain text
 def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[str, Estimate]:
     """The metrics of texts alone, by their names in `METRICS`. `index` defaults to the Tang training poems.
 
-    A base model sets no end mark: it writes a blank row and the next title. So it never ends and is never well formed,
-    even if it was stopped at the blank row. All other metrics look only at the poem before the blank row.
+    A base model writes no end mark but a blank row and the next title, so its texts never end and are never well
+    formed. All other metrics look only at the poem before the blank row.
     """
     index = index or training_index()
     poems = [first_poem(written.text) for written in texts]
@@ -47,16 +45,14 @@ def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[
 
 
 def obedience(titles: Sequence[str], texts: Sequence[WrittenPoem], instruction: Instruction) -> dict[str, Estimate]:
-    """The share of texts that are whole and fit the instruction; empty if every poem fits it.
-
-    A text is whole if the model ended it and it is well formed.
-    """
-    fits = instruction.fits
-    if fits is None:
+    """The share of texts that the model ended, that are well formed and fit the instruction; {} if every poem fits."""
+    if instruction.fits is None:
         return {}
-    whole = [written.reason == "end" and is_well_formed(written.text) for written in texts]
-    poems = [Poem(title, "", tuple(w.text.split("\n"))) for title, w in zip(titles, texts, strict=True)]
-    return without_none({"obeys": bootstrap_mean([w and fits(p) for w, p in zip(whole, poems, strict=True)])})
+    obeys: list[bool] = []
+    for title, written in zip(titles, texts, strict=True):
+        whole = written.reason == "end" and is_well_formed(written.text)
+        obeys.append(whole and instruction.fits(Poem(title, "", tuple(written.text.split("\n")))))
+    return without_none({"obeys": bootstrap_mean(obeys)})
 
 
 def passes(text: str, index: PoemIndex | None = None) -> dict[str, bool]:

@@ -1,11 +1,9 @@
-"""What is measured, how sure we are of it, and all metrics of a checkpoint in a table.
+"""The metrics of a checkpoint, how sure we are of each, and tables of them.
 
-Most metrics are means over poems, and come with a 95 % interval from the bootstrap (Efron 1979): the range in which
-the metric would probably lie for another sample of titles. If the intervals of two checkpoints overlap widely, the
-two may well be equally good.
+Most metrics are means over poems, with a 95 % interval from the bootstrap (Efron 1979): the range in which the metric
+would probably lie for another sample of titles. If the intervals of two checkpoints overlap widely, the two may well
+be equally good.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,28 +12,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-RESAMPLES = 2000
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A share or a mean, with its 95 % interval; the interval is None if the bootstrap does not apply."""
 
     value: float
     interval: tuple[float, float] | None = None
 
 
-def bootstrap_mean(numerators: ArrayLike, denominators: ArrayLike | None = None, seed: int = 0) -> Estimate | None:
+def bootstrap_mean(numerators: ArrayLike, denominators: ArrayLike | None = None) -> Estimate | None:
     """The mean of (N,) numbers, or the ratio of two sums over N texts, with its percentile-bootstrap interval.
 
-    The bootstrap draws N texts with replacement, 2,000 times, and computes the mean of each sample.
-    Returns None if there are no numbers, or if all denominators are 0.
+    The bootstrap draws N texts with replacement, 2,000 times, and computes the mean of each sample. Returns None if
+    there are no numbers, or if all denominators are 0.
     """
     above = np.asarray(numerators, dtype=np.float64)
     below = np.ones_like(above) if denominators is None else np.asarray(denominators, dtype=np.float64)
     if not below.sum():
         return None
-    times_drawn = np.random.default_rng(seed).multinomial(len(above), np.full(len(above), 1 / len(above)), RESAMPLES)
+    times_drawn = np.random.default_rng(0).multinomial(len(above), np.full(len(above), 1 / len(above)), 2000)
     with np.errstate(invalid="ignore"):  # a sample may have no line of verse at all: 0 / 0
         means = (times_drawn @ above) / (times_drawn @ below)
     low, high = np.nanpercentile(means, (2.5, 97.5))
@@ -47,9 +42,6 @@ def without_none(estimates: Mapping[str, Estimate | None]) -> dict[str, Estimate
     return {name: estimate for name, estimate in estimates.items() if estimate}
 
 
-# --- the metrics of a checkpoint ------------------------------------------------------------------
-
-
 class Metric(NamedTuple):
     """The label of a metric in a table, its unit, and the question that it helps to answer."""
 
@@ -58,34 +50,32 @@ class Metric(NamedTuple):
     question: str
 
 
-FOLLOWS, SOUNDS, LISTENS, OWN_WORK, LOSS = "Follows", "Sounds", "Listens", "Own work", "Loss"
-
 METRICS = {
-    "ended": Metric("ends by itself", "%", FOLLOWS),
-    "well_formed": Metric("well formed", "%", FOLLOWS),
-    "repeats_a_line": Metric("repeats a line", "%", FOLLOWS),
-    "obeys": Metric("obeys the instruction", "%", FOLLOWS),
-    "rhymes": Metric("rhymes", "%", SOUNDS),
-    "rhymes_in_form": Metric("… of those with 4 or 8 lines", "%", SOUNDS),
-    "alternating": Metric("lines alternate", "%", SOUNDS),
-    "alternating_in_form": Metric("… of those with 4 or 8 lines", "%", SOUNDS),
-    "regulated": Metric("tones without fault", "%", SOUNDS),
-    "own_title_gain": Metric("own title, gain", "nats/char.", LISTENS),
-    "own_title_wins": Metric("own title wins, of 16", "%", LISTENS),
-    "longest_run": Metric("longest shared run", "characters", OWN_WORK),
-    "copies_a_line": Metric("copies a line", "%", OWN_WORK),
-    "distinct_2": Metric("distinct pairs", "%", OWN_WORK),
-    "response_loss": Metric("response", "nats/char.", LOSS),
-    "whole_loss": Metric("whole sequence", "nats/char.", LOSS),
-    "plain_text_loss": Metric("plain text", "nats/char.", LOSS),
+    "ended": Metric("ends by itself", "%", "Follows"),
+    "well_formed": Metric("well formed", "%", "Follows"),
+    "repeats_a_line": Metric("repeats a line", "%", "Follows"),
+    "obeys": Metric("obeys the instruction", "%", "Follows"),
+    "rhymes": Metric("rhymes", "%", "Sounds"),
+    "rhymes_in_form": Metric("… of those with 4 or 8 lines", "%", "Sounds"),
+    "alternating": Metric("lines alternate", "%", "Sounds"),
+    "alternating_in_form": Metric("… of those with 4 or 8 lines", "%", "Sounds"),
+    "regulated": Metric("tones without fault", "%", "Sounds"),
+    "own_title_gain": Metric("own title, gain", "nats/char.", "Listens"),
+    "own_title_wins": Metric("own title wins, of 16", "%", "Listens"),
+    "longest_run": Metric("longest shared run", "characters", "Own work"),
+    "copies_a_line": Metric("copies a line", "%", "Own work"),
+    "distinct_2": Metric("distinct pairs", "%", "Own work"),
+    "response_loss": Metric("response", "nats/char.", "Loss"),
+    "whole_loss": Metric("whole sequence", "nats/char.", "Loss"),
+    "plain_text_loss": Metric("plain text", "nats/char.", "Loss"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The estimates, by their names in `METRICS`, without the metrics that do not apply.
+    """Estimates by their names in `METRICS`, of `titles` texts; the losses are those on `poems` poems.
 
-    `titles` texts were judged. The losses are means over `poems` poems.
+    A metric that does not apply is missing.
     """
 
     estimates: Mapping[str, Estimate]
@@ -96,7 +86,7 @@ class Evaluation:
         return self.estimates[name].value
 
     def as_dict(self) -> dict[str, Any]:
-        """All metrics by name, to four digits, and their intervals. A metric that does not apply is None."""
+        """All metrics by name, to four digits, and their intervals; None for a missing metric."""
         estimates = {name: self.estimates.get(name) for name in METRICS}
         values = {name: round(estimate.value, 4) if estimate else None for name, estimate in estimates.items()}
         intervals = {n: [round(x, 4) for x in e.interval] for n, e in estimates.items() if e and e.interval}
@@ -116,10 +106,9 @@ def side_by_side(columns: Mapping[str, Evaluation]) -> str:
 
 
 def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> list[list[str]]:
-    """A row for each metric: the question, the label, then a cell for each evaluation.
+    """A row for each metric: its question if the row above has another, its label, a cell for each evaluation.
 
-    The question stands only in the first row of its group. Metrics that apply to none of the evaluations are left
-    out. `only` keeps the metrics of one question.
+    Metrics that no evaluation has are left out. `only` keeps the metrics of one question.
     """
     rows: list[list[str]] = []
     question_above = ""
@@ -135,7 +124,6 @@ def cell(estimate: Estimate | None, unit: str) -> str:
     """An estimate as a table shows it: "98.5 [96.0, 99.5]"; "" for None."""
     if estimate is None:
         return ""
-    factor = 100 if unit == "%" else 1
-    digits = {"%": 1, "characters": 2}.get(unit, 3)
-    numbers = [f"{factor * x:.{digits}f}" for x in (estimate.value, *(estimate.interval or ()))]
-    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if estimate.interval else numbers[0]
+    factor, digits = {"%": (100, 1), "characters": (1, 2)}.get(unit, (1, 3))
+    value, *interval = (f"{factor * x:.{digits}f}" for x in (estimate.value, *(estimate.interval or ())))
+    return f"{value} [{', '.join(interval)}]" if interval else value

@@ -1,16 +1,12 @@
-"""Is the poem the model's own? What a text shares with the poems that the model learned from.
-
-    PoemIndex(load_poems("train")).nearest(text)   the poem that shares the longest span with the text, and the spans
+"""Is the poem the model's own? `PoemIndex` finds what a text shares with the poems that the model learned from.
 
 A *shared span* is three or more Chinese characters in a row that stand in both texts. Punctuation and line ends do
 not count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +18,8 @@ SHORTEST = 3  # characters of a span; three fit into one 64-bit number
 BITS = 21  # for each character: no Unicode code point needs more
 LINE = 5  # a shorter line, such as 君不見, is a common phrase and not a copy
 
-Integers = NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class SharedSpan:
+class SharedSpan(NamedTuple):
     """Characters that two texts share, and where they start in each. Only Chinese characters are counted."""
 
     characters: str
@@ -34,12 +27,8 @@ class SharedSpan:
     start_in_poem: int
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """The poem nearest to a text, and the spans they share, in the order of the text.
-
-    The poem is None if no poem shares a span with the text.
-    """
+class Nearest(NamedTuple):
+    """The poem nearest to a text, None if no poem shares a span with it, and the spans in the order of the text."""
 
     poem: Poem | None
     spans: tuple[SharedSpan, ...]
@@ -73,36 +62,27 @@ class PoemIndex:
     def nearest(self, text: str) -> Nearest:
         """The poem that shares the longest span; of several, the one with most shared characters, then the first."""
         characters = han(text)
-        starts, places, lengths = self._shared(characters)
-        if not len(starts):
-            return Nearest(None, ())
-        owners = np.searchsorted(self._starts, places, side="right") - 1
-        candidates = set(owners[lengths == lengths.max()].tolist())
-        best = min(candidates, key=lambda poem: (-lengths[owners == poem].sum(), poem))
-        found = zip(starts.tolist(), places.tolist(), lengths.tolist(), owners.tolist(), strict=True)
-        first = int(self._starts[best])
-        spans = [SharedSpan(characters[s : s + n], s, place - first) for s, place, n, owner in found if owner == best]
-        return Nearest(self.poems[best], tuple(sorted(spans, key=lambda span: (span.start, span.start_in_poem))))
-
-    def _shared(self, characters: str) -> tuple[Integers, Integers, Integers]:
-        """All shared spans, in three arrays: start in the text, start in the joined poems, length."""
         keys = trigram_keys(characters)
         low = np.searchsorted(self._keys, keys)
         high = np.searchsorted(self._keys, keys, side="right")
         starts = np.repeat(np.arange(len(keys)), high - low)
         if not len(starts):
-            return starts, starts, starts
+            return Nearest(None, ())
         places = np.concatenate([self._places[a:b] for a, b in zip(low, high, strict=True)])
-        # Equal characters that follow each other in the text and in the poem alike form one span. Sort them together.
+        # Three characters that begin one place later in the text and in the poem prolong a span. Sort them together.
         order = np.lexsort((starts, places - starts))
-        starts = starts[order]
-        places = places[order]
-        is_first = np.concatenate(([True], (np.diff(starts) != 1) | (np.diff(places) != 1)))
-        is_last = np.append(is_first[1:], True)
-        return starts[is_first], places[is_first], starts[is_last] - starts[is_first] + SHORTEST
+        starts, places = starts[order], places[order]
+        first = np.flatnonzero((np.diff(starts, prepend=-2) != 1) | (np.diff(places, prepend=-2) != 1))
+        starts, places, lengths = starts[first], places[first], np.diff(first, append=len(starts)) + SHORTEST - 1
+        owners = np.searchsorted(self._starts, places, side="right") - 1
+        candidates = set(owners[lengths == lengths.max()].tolist())
+        best = min(candidates, key=lambda poem: (-lengths[owners == poem].sum(), poem))
+        own = np.stack((starts, places - self._starts[best], lengths), axis=1)[owners == best]
+        spans = (SharedSpan(characters[start : start + n], start, place) for start, place, n in sorted(own.tolist()))
+        return Nearest(self.poems[best], tuple(spans))
 
 
-def trigram_keys(text: str) -> Integers:
+def trigram_keys(text: str) -> NDArray[np.int64]:
     """Every three characters in a row as one number: (len(text) - 2,), empty for a shorter text."""
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
     if len(codes) < SHORTEST:
@@ -118,10 +98,9 @@ def training_index() -> PoemIndex:
 
 
 def distinct_2(texts: Iterable[str]) -> float:
-    """The share of different pairs among all pairs of neighbouring characters (distinct-2, Li et al. 2016).
+    """The share of different pairs among all pairs of neighbours in a line (distinct-2, Li et al. 2016); 0 if none.
 
-    Pairs are counted within lines; the result is 0 if there are none. The share falls as texts get longer, so compare
-    texts of similar length.
+    The share falls as texts get longer, so compare texts of similar length.
     """
     pairs = [line[i : i + 2] for text in texts for line in split_lines(text) for i in range(len(line) - 1)]
     return len(set(pairs)) / max(len(pairs), 1)

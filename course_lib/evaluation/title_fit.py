@@ -1,9 +1,4 @@
-"""Does a poem fit its title? The model says how likely the poem is under this title, and under 15 others.
-
-The gain is close to the pointwise mutual information of poem and title (Church and Hanks 1990), per character.
-"""
-
-from __future__ import annotations
+"""Does a poem fit its title? The model says how likely the poem is under this title, and under 15 others."""
 
 import random
 from collections.abc import Sequence
@@ -38,11 +33,9 @@ def title_fit(
 ) -> dict[str, Estimate]:
     """`own_title_gain` and `own_title_wins`: how much likelier each text is under its title than under 15 others.
 
-    The gain is the log-likelihood under the own title less the mean under the others, in nats per character. The own
-    title wins if the text is likelier under it than under any other: by chance 1 time in 16.
-
-    Raises:
-        ValueError: `pool` has fewer than 15 other titles.
+    The gain is the log-likelihood under the own title less the mean under the others, in nats per character: nearly the
+    pointwise mutual information of text and title (Church and Hanks 1990). The own title wins if the text is likelier
+    under it than under any other: by chance 1 time in 16. Raises ValueError if `pool` has fewer than 15 other titles.
     """
     pairs: list[tuple[str, str]] = []
     for number, (title, text) in enumerate(zip(titles, texts, strict=True)):
@@ -73,11 +66,11 @@ def log_likelihoods(
 
     Characters beyond the context do not count. Nor does the end mark, since a base model does not write it.
     """
-    model = checkpoint.model
     tokenizer = checkpoint.tokenizer
+    decoder = checkpoint.model.model
     machine = Machine(checkpoint.device, precision)
     prompts = [prompt_ids(checkpoint, title, instruction) for title, _ in pairs]
-    context = model.config.max_position_embeddings
+    context = checkpoint.model.config.max_position_embeddings
     rows = [(prompt + tokenizer.encode(text))[:context] for prompt, (_, text) in zip(prompts, pairs, strict=True)]
     ids = torch.full((len(rows), max(map(len, rows))), tokenizer.pad_id)
     targets = torch.full_like(ids, IGNORE)
@@ -85,8 +78,7 @@ def log_likelihoods(
         ids[i, : len(row)] = torch.tensor(row)
         targets[i, len(prompt) - 1 : len(row) - 1] = torch.tensor(row[len(prompt) :])
     counts = targets != IGNORE
-    with torch.no_grad(), evaluating(model), machine.autocast():
-        hidden = model.model(ids.to(machine.device), None)[counts.to(machine.device)]  # the texts' characters alone
-        weight = model.model.embed_tokens.weight
-        costs = losses_of(hidden, weight, targets[counts].to(machine.device)).cpu()
+    with torch.no_grad(), evaluating(checkpoint.model), machine.autocast():
+        hidden = decoder(ids.to(machine.device), None)[counts.to(machine.device)]  # the texts' characters alone
+        costs = losses_of(hidden, decoder.embed_tokens.weight, targets[counts].to(machine.device)).cpu()
     return -torch.zeros(len(rows)).index_add(0, counts.nonzero()[:, 0], costs) / counts.sum(1).clamp(min=1)

@@ -1,10 +1,9 @@
 """Instruction fine-tuning: a base model learns to answer a title with a poem, and to stop."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from course_lib.batches import InstructionBatches
@@ -27,37 +26,20 @@ def finetuning(
     """Train a copy of `base` on the poems as answers to `instructions`, each to the last one that it fits.
 
     `batch_size` counts rows, each as long as the model's context, with about three poems in a row. `seed` decides the
-    order of the rows.
-
-    Raises:
-        ValueError: there are no poems, or one fits no instruction.
+    order of the rows. Raises ValueError if there are no poems, or one fits no instruction.
     """
-    with_roles = base.with_roles(instructions)
-    checkpoint = replace(with_roles, model=copy.deepcopy(with_roles.model))
-
-    def batches(of: Sequence[Poem], seed: int | None) -> InstructionBatches:
-        return InstructionBatches.from_poems(
-            of,
-            checkpoint.tokenizer,
-            context=checkpoint.model.config.max_position_embeddings,
-            batch_size=batch_size,
-            seed=seed,
-            instructions=instructions,
-        )
-
-    training = batches(poems, seed)
-    identity = {
-        "kind": "instruction",
-        "base": weights_digest(base.model),
-        "instructions": ",".join(instruction.name for instruction in instructions),
-        **identity_of(poems, training),
-    }
-    return Recipe(
-        kind="instruction",
-        checkpoint=checkpoint,
-        batches=training,
-        evaluation=batches(evaluation, None) if evaluation else None,
-        identity=identity,
-        poems=poems,
-        parent=parent,
+    checkpoint = base.with_roles(instructions)
+    checkpoint = replace(checkpoint, model=copy.deepcopy(checkpoint.model))
+    batches_of = partial(
+        InstructionBatches.from_poems,
+        tokenizer=checkpoint.tokenizer,
+        instructions=instructions,
+        context=base.model.config.max_position_embeddings,
+        batch_size=batch_size,
     )
+    batches = batches_of(poems, seed=seed)
+    held_out = batches_of(evaluation, seed=None) if evaluation else None
+    names = ",".join(instruction.name for instruction in instructions)
+    identity = {"kind": "instruction", "base": weights_digest(base.model), "instructions": names}
+    identity |= identity_of(poems, batches)
+    return Recipe("instruction", checkpoint, batches, held_out, identity=identity, poems=poems, parent=parent)

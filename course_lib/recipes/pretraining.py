@@ -1,9 +1,8 @@
 """Pretraining: a model reads poems end to end and learns to predict every next character."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,34 +29,15 @@ def pretraining(
     """Train a new model of this shape, or a copy of `start`, on the poems as plain text.
 
     `batch_size` counts rows, each as long as the model's context. `seed` decides the first weights (it seeds PyTorch)
-    and the order of the poems.
-
-    Raises:
-        ValueError: there are no poems.
+    and the order of the poems. Raises ValueError if there are no poems.
     """
     torch.manual_seed(seed)
-    model = copy.deepcopy(start.model) if start else PoetryModel(shape or ModelConfig(vocab_size=len(tokenizer)))
-    config = model.config
-
-    def batches(of: Sequence[Poem], seed: int | None) -> PlainTextBatches:
-        context = config.max_position_embeddings
-        return PlainTextBatches(of, tokenizer, context=context, batch_size=batch_size, seed=seed)
-
-    training = batches(poems, seed)
-    identity = {
-        "kind": "base",
-        **({"base": weights_digest(model)} if start else {}),
-        **identity_of(poems, training),
-        "hidden_size": config.hidden_size,
-        "layers": config.num_hidden_layers,
-        "context": config.max_position_embeddings,
-    }
-    return Recipe(
-        kind="base",
-        checkpoint=Checkpoint(model, tokenizer),
-        batches=training,
-        evaluation=batches(evaluation, None) if evaluation else None,
-        identity=identity,
-        poems=poems,
-        parent=parent,
-    )
+    model = copy.deepcopy(start.model) if start else PoetryModel(shape or ModelConfig(len(tokenizer)))
+    context = model.config.max_position_embeddings
+    batches_of = partial(PlainTextBatches, tokenizer=tokenizer, context=context, batch_size=batch_size)
+    batches = batches_of(poems, seed=seed)
+    held_out = batches_of(evaluation, seed=None) if evaluation else None
+    identity = {"kind": "base", **({"base": weights_digest(model)} if start else {}), **identity_of(poems, batches)}
+    identity |= {"hidden_size": model.config.hidden_size, "layers": model.config.num_hidden_layers, "context": context}
+    checkpoint = Checkpoint(model, tokenizer)
+    return Recipe("base", checkpoint, batches, held_out, identity=identity, poems=poems, parent=parent)

@@ -3,8 +3,6 @@
 A training method is one file in this folder: a function that returns a `Recipe`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -48,8 +46,7 @@ class Recipe:
     def steps_for(self, epochs: float, accumulate: int = 1) -> int:
         """How many steps read every batch `epochs` times, rounded up.
 
-        Raises:
-            ValueError: `epochs` is not a number above 0.
+        Raises ValueError if `epochs` is not a number above 0.
         """
         if not 0 < epochs < math.inf:
             raise ValueError(f"epochs is {epochs:g}, must be a number above 0")
@@ -69,15 +66,13 @@ def tang_weighted(poems: Sequence[Poem], times: int) -> list[Poem]:
 
 def identity_of(poems: Sequence[Poem], batches: Batches) -> dict[str, Any]:
     """What identifies the data of a run. A change in any poem changes `sha256_of_poems`."""
-    digest = hashlib.sha256()
-    for poem in poems:
-        digest.update(pretraining_text(poem).encode())
+    text = "".join(pretraining_text(poem) for poem in poems)
     return {
         "poems": len(poems),
         "dynasties": ",".join(dict.fromkeys(poem.dynasty for poem in poems)),
         "batch_size": batches.batch_size,
         "seed": batches.seed,
-        "sha256_of_poems": digest.hexdigest()[:12],
+        "sha256_of_poems": hashlib.sha256(text.encode()).hexdigest()[:12],
     }
 
 

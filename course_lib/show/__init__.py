@@ -1,20 +1,17 @@
 """What the notebooks show: poems, masks and tables as HTML, plots as pictures, and the title box.
 
-from course_lib import show
-show.poem(poem)     # at the end of a cell: the notebook displays the poem
+A cell that ends with `show.poem(poem)` displays the poem.
 """
 
 from course_lib.show.annotate import scanned, side_by_side
-from course_lib.show.html import Html, chat, columns, mask, plain, poem, stack, table, tokens, verse
+from course_lib.show.html import chat, columns, mask, plain, poem, stack, table, tokens, verse
 from course_lib.show.live_plot import LivePlot
-from course_lib.show.plots import Picture, comparison_figure, loss_figure
-from course_lib.show.title_box import TitleBox, poem_html, title_box
+from course_lib.show.plots import comparison_figure, loss_figure
+from course_lib.show.title_box import TitleBox as title_box
+from course_lib.show.title_box import poem_html
 
 __all__ = [
-    "Html",
     "LivePlot",
-    "Picture",
-    "TitleBox",
     "chat",
     "columns",
     "comparison_figure",

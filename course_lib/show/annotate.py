@@ -4,11 +4,9 @@ The signs are those of Chinese handbooks of verse (《欽定詞譜》, 1715): �
 word. They are HTML ruby: a browser sets them below a row of characters, or to the right of a column.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 from course_lib.evaluation.novelty import SHORTEST, Nearest
 from course_lib.prosody import RULES, Scansion, Tone, han, level_groups, scan
@@ -20,11 +18,7 @@ LEGEND = "○ level 平 · ● oblique 仄 · ◐ either · △ rhyme 韻 · fra
 SHARED = "#ffd966"  # the background of characters that two poems share
 
 
-# --- tones and rhymes -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ToneSign:
+class ToneSign(NamedTuple):
     """The sign of one character, and the rules of `prosody.RULES` that this character breaks."""
 
     sign: str
@@ -32,10 +26,7 @@ class ToneSign:
 
 
 def tone_signs(text: str, scansion: Scansion) -> dict[int, ToneSign]:
-    """The sign of each character of verse, by its index in `text`. Punctuation has no sign.
-
-    `scansion` is `prosody.scan(text)`.
-    """
+    """The sign of each character of verse, by its index in `text`; `scansion` is `prosody.scan(text)`."""
     signs = {}
     rhyme = scansion.rhyme
     rhyming = {line for line, word in rhyme.words if rhyme.group in level_groups(word)}
@@ -52,22 +43,16 @@ def tone_signs(text: str, scansion: Scansion) -> dict[int, ToneSign]:
 
 def signed_rows(text: str, scansion: Scansion) -> list[list[str]]:
     """Each row of `text` as a list of its characters in HTML, each character of verse with its sign."""
-    rows: list[list[str]] = [[]]
-    signs = tone_signs(text, scansion)
-    for index, character in enumerate(text):
-        if character == "\n":
-            rows.append([])
-        elif index in signs:
-            rows[-1].append(_signed(character, signs[index]))
-        else:
-            rows[-1].append(escape(character))
+    pieces = list(map(escape, text))
+    for index, (sign, broken) in tone_signs(text, scansion).items():
+        below = f'<rt style="font:.5em {SANS};color:{RED if broken else QUIET}">{sign}</rt>'
+        frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(broken))}"' if broken else ""
+        pieces[index] = f"<ruby{frame}>{pieces[index]}{below}</ruby>"
+    rows: list[list[str]] = []
+    for row in text.split("\n"):
+        rows.append(pieces[: len(row)])
+        del pieces[: len(row) + 1]
     return rows
-
-
-def _signed(character: str, tone: ToneSign) -> str:
-    sign = f'<rt style="font:.5em {SANS};color:{RED if tone.broken else QUIET}">{tone.sign}</rt>'
-    frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(tone.broken))}"' if tone.broken else ""
-    return f"<ruby{frame}>{escape(character)}{sign}</ruby>"
 
 
 def scanned(title: str, text: str, author: str = "") -> Html:
@@ -77,12 +62,10 @@ def scanned(title: str, text: str, author: str = "") -> Html:
     heading = f'<div style="font:bold 1.15em/1.5 {SERIF}">{escape(title)}{by}</div>'
     rows = "".join(f"<div>{''.join(row) or '&#160;'}</div>" for row in signed_rows(text, scansion))
     style = f"font:1.35em/2.2 {SERIF};letter-spacing:.12em;ruby-position:under"
-    faults = [
-        f"line {fault.line + 1}, character {fault.position + 1}, {scansion.lines[fault.line][fault.position]} · "
-        f"{RULES[fault.rule]}"
-        for fault in scansion.faults
-    ]
-    notes = "".join(map(small, [LEGEND, sound(scansion), *faults]))
+    notes = small(LEGEND) + small(sound(scansion))
+    for rule, line, position in scansion.faults:
+        place = f"line {line + 1}, character {position + 1}, {scansion.lines[line][position]}"
+        notes += small(f"{place} · {RULES[rule]}")
     return panel(f'<div lang="zh-Hant">{heading}<div style="{style}">{rows}</div></div>{notes}')
 
 
@@ -92,9 +75,6 @@ def sound(scansion: Scansion) -> str:
     rhymes = f"Rhymes in the group of {group}" if scansion.rhymes else "Does not rhyme throughout"
     count = len(scansion.tone_faults)
     return f"{rhymes}; {count or 'no'} tone fault{'' if count == 1 else 's'}."
-
-
-# --- what two poems share -------------------------------------------------------------------------
 
 
 def nearest_note(nearest: Nearest) -> str:
@@ -108,26 +88,21 @@ def nearest_note(nearest: Nearest) -> str:
 
 def side_by_side(title: str, text: str, nearest: Nearest) -> Html:
     """A text beside its nearest training poem. The characters they share are highlighted in both."""
-    in_text = [range(span.start, span.start + len(span.characters)) for span in nearest.spans]
-    sides = {"written": _highlighted(title, text, in_text)}
-    if nearest.poem:
-        in_poem = [range(span.start_in_poem, span.start_in_poem + len(span.characters)) for span in nearest.spans]
-        heading = f"{nearest.poem.title}  {nearest.poem.author}"
-        sides["nearest training poem"] = _highlighted(heading, nearest.poem.text, in_poem)
+    poem = nearest.poem
+    sides = {"written": _highlighted(title, text, [(span.start, len(span.characters)) for span in nearest.spans])}
+    if poem:
+        spans = [(span.start_in_poem, len(span.characters)) for span in nearest.spans]
+        sides["nearest training poem"] = _highlighted(f"{poem.title}  {poem.author}", poem.text, spans)
     return stack(columns(sides), panel(small(nearest_note(nearest))))
 
 
-def _highlighted(title: str, text: str, spans: Iterable[range]) -> Html:
-    """Verse with these spans highlighted. Spans count Chinese characters only."""
-    shared = {index for span in spans for index in span}
-    count = 0
-    drawn = ""
+def _highlighted(title: str, text: str, spans: Iterable[tuple[int, int]]) -> Html:
+    """Verse with these spans highlighted; each is a start and a length, in Chinese characters."""
+    pieces = [escape(character).replace("\n", "<br/>") for character in text]
+    places = [index for index, character in enumerate(text) if han(character)]
     style = f"background:{SHARED};color:{INK};text-decoration:underline"
-    for character in text:
-        piece = escape(character).replace("\n", "<br/>")
-        if han(character):
-            piece = f'<mark style="{style}">{piece}</mark>' if count in shared else piece
-            count += 1
-        drawn += piece
+    for index in {place for start, length in spans for place in places[start : start + length]}:
+        pieces[index] = f'<mark style="{style}">{pieces[index]}</mark>'
+    drawn = "".join(pieces)
     heading = f'<div style="font-weight:bold">{escape(title)}</div>'
     return panel(f'<div lang="zh-Hant" style="font:1.25em/1.6 {SERIF};background:{PAPER}">{heading}{drawn}</div>')

@@ -1,11 +1,4 @@
-"""Loss curves that are redrawn while a run goes on.
-
-plot = LivePlot()
-for report in plot.watch(trainer):
-    ...
-"""
-
-from __future__ import annotations
+"""Loss curves that are redrawn while a run goes on: `for report in LivePlot().watch(trainer): ...`."""
 
 import math
 import time
@@ -24,9 +17,8 @@ from course_lib.training import StepReport
 class LivePlot:
     """One plot below a cell, redrawn while reports arrive, at most once in `every` seconds.
 
-    The last state is always drawn, also after a `break` or an interrupt. A second loop continues the curves. A report
-    replaces earlier ones from its step on, because a resumed run takes some steps again. `before` is the evaluation
-    before the first step. `display` and `clock` can be replaced in tests.
+    The last state is always drawn, also after a `break` or an interrupt. A second loop continues the curves. `before`
+    is the evaluation before the first step. `display` and `clock` can be replaced in tests.
     """
 
     reports: list[StepReport] = field(default_factory=list)
@@ -46,17 +38,13 @@ class LivePlot:
         self.draw()
         try:
             for report in reports:
-                self.add(report)
+                while self.reports and self.reports[-1].step >= report.step:
+                    self.reports.pop()  # a resumed run takes some steps again
+                self.reports.append(report)
+                if self.clock() - self._drawn_at >= self.every:
+                    self.draw()
                 yield report
         finally:
-            self.draw()
-
-    def add(self, report: StepReport) -> None:
-        """Add one report. Redraw if the last drawing is at least `every` seconds old."""
-        while self.reports and self.reports[-1].step >= report.step:
-            self.reports.pop()
-        self.reports.append(report)
-        if self.clock() - self._drawn_at >= self.every:
             self.draw()
 
     def draw(self) -> None:

@@ -1,10 +1,7 @@
 """The plots of the notebooks: loss curves, and several evaluations in one figure.
 
-A function returns a `Picture`, which a notebook displays when it ends a cell. Nothing here uses `pyplot`, so no figure
-stays open and none is shown twice.
+Nothing here uses `pyplot`, so no figure stays open and none is shown twice.
 """
-
-from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -26,6 +22,10 @@ from course_lib.training import StepReport
 
 BLUE, VERMILION = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart (Okabe & Ito 2008)
 COLOURS = 64  # in a stored picture: a third of the bytes that all colours would take
+POINTS = 250  # of one curve: more points would not be seen
+SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
+STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))
+APART = 0.22  # the distance between two dots of one metric; two metrics are 1 apart
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,11 +46,6 @@ class Picture:
         return "<Picture>"
 
 
-# --- the losses of a run --------------------------------------------------------------------------
-
-POINTS = 250  # of one curve: more points would not be seen
-
-
 def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Picture:
     """The losses of a run against its steps: training and evaluation, response and whole sequence.
 
@@ -59,15 +54,16 @@ def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Pi
     figure = Figure(figsize=(7.2, 3.6), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     steps, train = thinned(reports)
-    evaluated = [(0, before)] if before is not None else []
-    evaluated += [(report.step, report.evaluation) for report in reports if report.evaluation is not None]
-    kinds = (("response", BLUE, "-", "o"), ("whole sequence", VERMILION, "--", "s"))
-    for part, (name, colour, dash, marker) in enumerate(kinds):  # in the order of Loss's fields
-        thin = {"color": colour, "alpha": 0.45, "lw": 1}
-        bold = {"color": colour, "linestyle": dash, "marker": marker, "lw": 2, "ms": 4.5}
-        _curve(axes, steps, [loss[part] for loss in train], f"train, {name}", **thin)
-        evaluation_steps = [step for step, _ in evaluated]
-        _curve(axes, evaluation_steps, [loss[part] for _, loss in evaluated], f"evaluation, {name}", **bold)
+    evaluations = [(0, before), *((report.step, report.evaluation) for report in reports)]
+    evaluated = [(step, loss) for step, loss in evaluations if loss]
+    kinds = (("response", BLUE, "-o"), ("whole sequence", VERMILION, "--s"))
+    for part, (name, colour, style) in enumerate(kinds):  # in the order of Loss's fields
+        if train:  # the legend must not name a curve without points
+            values = [loss[part] for loss in train]
+            axes.plot(steps, values, label=f"train, {name}", color=colour, alpha=0.45, lw=1)
+        if evaluated:
+            points = [(step, loss[part]) for step, loss in evaluated]
+            axes.plot(*zip(*points, strict=True), style, label=f"evaluation, {name}", color=colour, lw=2, ms=4.5)
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats per token")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -78,35 +74,21 @@ def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Pi
     return Picture(figure)
 
 
-def _curve(axes: Axes, steps: Sequence[float], values: Sequence[float], label: str, **style: Any) -> None:
-    if values:  # the legend must not name a curve without points
-        axes.plot(steps, values, label=label, **style)
-
-
-def thinned(reports: Sequence[StepReport], points: int = POINTS) -> tuple[list[float], list[Loss]]:
-    """At most `points` steps and training losses. Each is the mean of as many neighbours as needed."""
-    width = ceil_div(len(reports), points) or 1
+def thinned(reports: Sequence[StepReport]) -> tuple[list[float], list[Loss]]:
+    """At most `POINTS` steps and training losses. Each is the mean of as many neighbours as needed."""
+    width = ceil_div(len(reports), POINTS) or 1
     groups = [reports[i : i + width] for i in range(0, len(reports), width)]
     steps = [sum(report.step for report in group) / len(group) for group in groups]
     losses = [Loss(*np.mean([report.loss for report in group], axis=0).tolist()) for group in groups]
     return steps, losses
 
 
-# --- evaluations compared -------------------------------------------------------------------------
-
-SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
-STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))
-APART = 0.22  # the distance between two dots of one metric; two metrics are 1 apart
-
-
 def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = SHARES) -> Picture:
     """The metrics `names` of several evaluations, in per cent, each with its 95 % interval as a line.
 
-    Every evaluation has its own colour and marker. The dotted line is chance: how often a poem's own title would win
-    if the poem had nothing to do with it.
-
-    Raises:
-        ValueError: there are no evaluations, more than five, or a name is not that of a share.
+    Every evaluation has its own colour and marker. The dotted line is chance: how often a poem's own title would win if
+    the poem had nothing to do with it. Raises ValueError if there are no evaluations, more than five, or a name is not
+    that of a share.
     """
     if not 0 < len(columns) <= len(STYLES):
         raise ValueError(f"{len(columns)} evaluations: one figure shows 1 to {len(STYLES)}")
@@ -114,9 +96,15 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
         raise ValueError(f"no share is named {', '.join(wrong)}. Choose from {', '.join(SHARES)}")
     figure = Figure(figsize=(7.2, 1.2 + 0.5 * len(names)), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    middle = (len(columns) - 1) / 2
-    for number, ((label, evaluation), style) in enumerate(zip(columns.items(), STYLES, strict=False)):
-        _dots(axes, evaluation, names, (number - middle) * APART, label, *style)
+    for number, ((label, evaluation), (colour, marker)) in enumerate(zip(columns.items(), STYLES, strict=False)):
+        offset = (number - (len(columns) - 1) / 2) * APART
+        found = [evaluation.estimates.get(name) for name in names]
+        dots = {row + offset: estimate for row, estimate in enumerate(found) if estimate}
+        values = [100 * estimate.value for estimate in dots.values()]
+        axes.plot(values, list(dots), label=label, color=colour, marker=marker, markersize=5.5, linestyle="none")
+        for row, estimate in dots.items():
+            low, high = estimate.interval or (estimate.value, estimate.value)
+            axes.hlines(row, 100 * low, 100 * high, color=colour, lw=1.8)
     if "own_title_wins" in names:
         row = names.index("own_title_wins")
         axes.vlines(100 / (1 + OTHERS), row - 0.45, row + 0.45, color="#555555", linestyle=":", lw=1.5)
@@ -129,16 +117,3 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(columns), frameon=False, fontsize="medium")
     return Picture(figure)
-
-
-def _dots(
-    axes: Axes, evaluation: Evaluation, names: Sequence[str], offset: float, label: str, colour: str, marker: str
-) -> None:
-    """One evaluation: a dot for each metric it has, `offset` below the metric's row, and the interval as a line."""
-    rows = [row + offset for row, name in enumerate(names) if name in evaluation.estimates]
-    estimates = [evaluation.estimates[name] for name in names if name in evaluation.estimates]
-    values = [100 * estimate.value for estimate in estimates]
-    axes.plot(values, rows, label=label, color=colour, marker=marker, markersize=5.5, linestyle="none")
-    for row, estimate in zip(rows, estimates, strict=True):
-        low, high = estimate.interval or (estimate.value, estimate.value)
-        axes.hlines(row, 100 * low, 100 * high, color=colour, lw=1.8)

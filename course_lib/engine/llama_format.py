@@ -1,0 +1,88 @@
+"""The files of `transformers`: what `config.json` and `tokenizer_config.json` hold, and which weights a model may have.
+
+To `transformers` our model is a `LlamaForCausalLM`, so it opens the checkpoints of the course, and the course opens
+its checkpoints. But Llama has options that our model does not have. Files that use one of them are refused by name.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from course_lib.model import ModelConfig, PoetryModel
+from course_lib.roles import CHAT_TEMPLATE, END
+from course_lib.tokenizer import PAD, UNK, CharacterTokenizer
+
+# What config.json says of every model of this course, besides its shape.
+ARCHITECTURE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": True,
+}
+# Other keys of config.json that do not change what the model computes.
+HARMLESS = {
+    *("attention_dropout", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "pad_token_id"),
+    *("pretraining_tp", "torch_dtype", "transformers_version", "use_cache", "_name_or_path"),
+}
+
+
+def llama_config(config: ModelConfig, tokenizer: CharacterTokenizer) -> dict[str, Any]:
+    """`config.json` as `transformers.LlamaConfig` expects it."""
+    others = {"num_key_value_heads": config.num_attention_heads, "torch_dtype": "float16"}
+    tokens = {"bos_token_id": None, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    return ARCHITECTURE | asdict(config) | others | tokens
+
+
+def tokenizer_config(config: ModelConfig, tokenizer: CharacterTokenizer) -> dict[str, Any]:
+    """`tokenizer_config.json` as `transformers.PreTrainedTokenizerFast` expects it."""
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": PAD,
+        "unk_token": UNK,
+        "eos_token": END,
+        "model_max_length": config.max_position_embeddings,
+        "clean_up_tokenization_spaces": False,
+    }
+    return settings | ({"chat_template": CHAT_TEMPLATE} if tokenizer.has_roles else {})
+
+
+def parse_config(content: Mapping[str, Any]) -> ModelConfig:
+    """The model's shape from the content of a `config.json`.
+
+    A key that is not known here must be empty or False, because it may change what the model computes. Raises
+    ValueError if a size is missing, or a key asks for something that our model does not have.
+    """
+    raw = dict(content)
+    raw |= raw.pop("rope_parameters", None) or {}  # where `transformers` 5 keeps rope_theta
+    for field in fields(ModelConfig):
+        value: Any = raw.get(field.name)
+        numbers = (int,) if field.type is int else (int, float)
+        if type(value) not in numbers or not 0 < value < math.inf:
+            raise ValueError(f"{field.name} is {value!r}, must be a number above 0 ({numbers[-1].__name__})")
+    config = ModelConfig(**{field.name: raw[field.name] for field in fields(ModelConfig)})
+    needed = ARCHITECTURE | asdict(config) | {"head_dim": config.head_dim, "rope_type": "default"}
+    needed["num_key_value_heads"] = config.num_attention_heads
+    for name, value in raw.items():
+        if name in needed and value not in (needed[name], None):
+            raise ValueError(f"{name} is {value!r}, must be {needed[name]!r}")
+        if name not in needed.keys() | HARMLESS and value not in (None, False):
+            raise ValueError(f"{name} is {value!r}, which is not supported")
+    return config
+
+
+def load_weights(model: PoetryModel, path: Path) -> None:
+    """Load the weights into the model. The output matrix may be in the file too if it is the embedding."""
+    weights = load_file(path)
+    head = weights.pop("lm_head.weight", None)
+    if head is not None and not torch.equal(head, weights.get("model.embed_tokens.weight", head[:0])):
+        raise ValueError("lm_head.weight is not the embedding, but must be tied to it")
+    if integers := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
+        raise ValueError(f"{integers[0]} holds integers")
+    model.load_state_dict(weights)
