@@ -82,7 +82,7 @@ def measure(repeats: int, folder: str) -> tuple[dict[str, Any], str]:
             pass
 
     speeds: dict[str, int] = {}
-    ratios: dict[str, float] = {}
+    ratios: dict[str, dict[str, float]] = {"float32": {}, "any": {}}  # transformers in this type; in the best one
     print("titles at once   tokens/s   the course is faster by")
     for size in SIZES:
         prompts = [prompt_ids(checkpoint, title) for title in titles[:size]]
@@ -93,9 +93,10 @@ def measure(repeats: int, folder: str) -> tuple[dict[str, Any], str]:
                 runs[label] = partial(run_theirs, prompts, dtype, cache)
         times = take_turns(runs, repeats)
         ours = times["course_lib, float32"]
-        best = min(spent for label, spent in times.items() if label.startswith("transformers"))
         speeds[str(size)] = round(size * NEW_TOKENS / ours)
-        ratios[str(size)] = round(best / ours, 2)
+        for kind, name in (("float32", "transformers, float32"), ("any", "transformers")):
+            best = min(spent for label, spent in times.items() if label.startswith(name))
+            ratios[kind][str(size)] = round(best / ours, 2)
         for label, spent in times.items():
             print(f"{size:14} {size * NEW_TOKENS / spent:10,.0f}   {spent / ours:23.1f}   {label}")
 
