@@ -16,6 +16,7 @@ from typing import Any
 
 from results import add_save_option, save
 
+from course_lib import paths
 from course_lib.engine.machine import Machine
 
 FIGURES, TIMED = 500, 200  # titles
@@ -23,7 +24,8 @@ FIGURES, TIMED = 500, 200  # titles
 
 def evaluate(titles: int) -> tuple[dict[str, Any], float]:
     """What `evaluate --json` prints for so many titles, and the seconds that the command takes."""
-    command = [sys.executable, "-m", "course_lib", "evaluate", "--titles", str(titles), "--json"]
+    shipped = ["--checkpoint", str(paths.FINETUNED)]
+    command = [sys.executable, "-m", "course_lib", "evaluate", *shipped, "--titles", str(titles), "--json"]
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout), time.perf_counter() - start

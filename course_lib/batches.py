@@ -1,6 +1,6 @@
 """Ids to tensors: which tokens are learned, and how rows of unequal length share a batch.
 
-`labels` are at the same places as `input_ids`, with `IGNORE` where nothing is learned. The shift by one place (the
+`labels` stand at the same places as `input_ids`, with `IGNORE` where nothing is learned. The shift by one place (the
 token at t is predicted at t - 1) happens once, in `course_lib.losses.next_tokens`.
 """
 
@@ -55,12 +55,12 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def epoch_order(count: int, seed: Seed, epoch: int) -> Sequence[int]:
-    """The numbers 0 to `count` - 1 in the order of this epoch; with `seed=None`, ascending in every epoch."""
+    """The numbers 0 to `count` - 1 in the order of this epoch; with `seed=None` they always ascend."""
     return range(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count).tolist()
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], shape: tuple[int, int], value: int) -> Tensor:
-    """Rows of unequal length as one tensor of `shape` (B, T); `value` fills what is left, missing rows too."""
+    """Rows of unequal length as one tensor of `shape` (B, T); `value` fills the rest, and rows that are missing."""
     padded = torch.full(shape, value)
     for row, numbers in enumerate(rows):
         padded[row, : len(numbers)] = torch.as_tensor(numbers)
@@ -78,7 +78,7 @@ class PlainTextBatches:
         self, poems: Sequence[Poem], tokenizer: CharacterTokenizer, *, context: int, batch_size: int, seed: Seed = 0
     ) -> None:
         if not poems:
-            raise ValueError("no poems to make batches of")
+            raise ValueError("there are no poems to make batches of")
         self.batch_size = batch_size
         self.seed = seed
         self.shape = (batch_size, context)
@@ -103,14 +103,14 @@ class PlainTextBatches:
 def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], context: int) -> Example:
     """The ids of the segments, with labels only on the responses and their end tokens.
 
-    Ids beyond `context` are cut off, and the end token with them: a poem that does not fit is not over.
+    Ids beyond `context` are cut off, and the end token with them: a poem that was cut has not ended.
     Raises ValueError if nothing is left to learn: there is no response, or the prompt fills the context.
     """
     input_ids: list[int] = []
     labels: list[int] = []
     for token, text in segments:
         ids = tokenizer.encode_segments([(token, text)])
-        unlearned = {RESPONSE: 1, END: 0}.get(token, len(ids))  # how many, counted from the first
+        unlearned = {RESPONSE: 1, END: 0}.get(token, len(ids))  # how many ids at the start have no label
         input_ids += ids
         labels += [IGNORE] * unlearned + ids[unlearned:]
     if all(label == IGNORE for label in labels[:context]):
@@ -128,7 +128,7 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
     with_room: list[list[int]] = [[] for _ in range(width + 1)]  # room left -> rows
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if lengths[i] > width:
-            raise ValueError(f"example {i} has {lengths[i]} tokens, a row {width}")
+            raise ValueError(f"example {i} has {lengths[i]} tokens, but a row has {width}")
         room = next((r for r in range(lengths[i], width + 1) if with_room[r]), None)
         if room is None:
             room = width
@@ -143,7 +143,7 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
 class InstructionBatches:
     """Examples packed into rows of `context` tokens with little padding. Examples do not see each other.
 
-    Raises ValueError if there are no examples, or one is longer than the context.
+    Raises ValueError if there are no examples, or if one is longer than the context.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class InstructionBatches:
     ) -> Self:
         """The poems as answers to `instructions`, each to the last one that it fits.
 
-        A poem whose prompt fills the context is left out. Raises ValueError if none is left or one fits no instruction.
+        Leaves out poems whose prompt fills the context. Raises ValueError if none is left, or one fits no instruction.
         """
         prepared: dict[Poem, Example] = {}  # a poem that comes several times is prepared once
         for poem in dict.fromkeys(poems):

@@ -40,8 +40,8 @@ def card(
 ) -> Card:
     """The card of the model that `trainer` has trained in `folder`.
 
-    `loss` is the loss on the `validation` poems, `test` the metrics on the test poems. If a base model continued
-    another one, its card adds up what both have read.
+    `loss` is the loss on the `validation` poems, `test` the metrics on the test poems. If a base model started
+    from another one, its card adds up what both have read.
     """
     recipe, checkpoint = trainer.recipe, trainer.recipe.checkpoint
     facts: dict[str, Any] = {"kind": recipe.kind}
@@ -96,7 +96,7 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
 def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
     """For each dynasty: how many poems and Chinese characters were read, and how many times.
 
-    `poems` holds a poem as often as one epoch reads it.
+    `poems` contains each poem as often as one epoch reads it.
     """
     facts: dict[str, Any] = {"split": "train", "source": SOURCE}
     for dynasty in DYNASTIES:
@@ -111,7 +111,7 @@ def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
 
 
 def added_up(run: Mapping[str, Any], parent: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a run added to `before`, those of the checkpoint it started from. `parent` keeps the old ones."""
+    """The facts of a run, added to `before`, the facts of its first checkpoint. `parent` in the result keeps those."""
     data = dict(before["data"])
     for dynasty in [name for name in DYNASTIES if name in run["data"]]:
         times = data.get(dynasty, {}).get("times_read", 0) + run["data"][dynasty]["times_read"]

@@ -6,7 +6,7 @@ tokenizer.json           the vocabulary
 tokenizer_config.json    the chat template and the special tokens, for `transformers`
 instructions.json        what the model can be asked for; a base model has no such file
 MODEL_CARD.md            what the model read, how it was trained, how well it does
-SHA256SUMS               checksums of the files above, for `sha256sum -c`
+SHA256SUMS               checksums of these files except the card, for `sha256sum -c`
 
 `transformers` opens such a folder, and `load_checkpoint` opens those that `transformers` saves. Nothing is unpickled.
 """
@@ -59,7 +59,7 @@ class Checkpoint:
         return self.model.model.embed_tokens.weight.device
 
     def with_roles(self, instructions: Sequence[Instruction] = (POEM,)) -> "Checkpoint":
-        """A checkpoint to be taught `instructions`: a copy with role tokens and as many new rows in the embedding.
+        """A copy that can be taught `instructions`: it has the role tokens, and an embedding row for each of them.
 
         If the role tokens are there already, the model is not copied.
         """
@@ -123,7 +123,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, facts: Mapping[str, An
 def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> Checkpoint:
     """The checkpoint in `folder`, its weights in float32.
 
-    A folder without instructions.json, as `transformers` saves it, was taught `POEM` if it has the role tokens. Raises
+    `transformers` saves no instructions.json. Then a model with role tokens counts as taught `POEM`. Raises
     CheckpointError if a file is missing or damaged, or describes a model that this course cannot run.
     """
     folder = Path(folder)
@@ -150,7 +150,7 @@ def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> C
 def read(path: Path, parse: Callable[[Path], Result], what: str) -> Result:
     """`parse(path)`, which should find `what` in the file.
 
-    Raises CheckpointError if there is no such file, or `parse` failed.
+    Raises CheckpointError if there is no such file, or if `parse` fails.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: not there; expected {what}")
@@ -163,7 +163,7 @@ def read(path: Path, parse: Callable[[Path], Result], what: str) -> Result:
 def read_card(folder: Path | str) -> dict[str, Any]:
     """The facts in the header of a checkpoint's model card.
 
-    Raises CheckpointError if there is no card, or it has no header.
+    Raises CheckpointError if there is no card, or if it has no header.
     """
     what = "a model card with a header between two lines of ---"
     return read(Path(folder) / CARD, lambda path: yaml.safe_load(path.read_text("utf-8").split("---\n", 2)[1]), what)

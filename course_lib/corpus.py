@@ -28,7 +28,7 @@ INTEGRITY = "sha512-KtYARvV7CWNtax0na9+Jn6PlhGgSoid7PWyDzXI4KsCEm2odZcqEQyval5ko
 HELD_OUT = 1_000  # poems in the validation split, and as many in the test split
 
 BRACKETS = {"（": "）", "(": ")", "〔": "〕", "〖": "〗", "【": "】", "[": "]", "〈": "〉"}
-LOST = re.compile(r"[□○●◎{}⿰-⿿\ue000-\uf8ff…=|/]")  # a character the source could not print
+LOST = re.compile(r"[□○●◎{}⿰-⿿\ue000-\uf8ff…=|/]")  # signs in place of a character that the source could not print
 RESTORED = re.compile(r"\[([^\[\]一二三四五六七八九十○\d])\]")  # "[蛾]眉": an editor's reading, kept
 NOTE_ROW = re.compile(r"(出處|附注|按|詩題)：.*", re.DOTALL)
 QUOTES = re.compile(r"[「」『』《》“”‘’\s·-]")
@@ -36,7 +36,7 @@ MARKS = "，。？！；：、"
 REPEATED_MARKS = re.compile(rf"([{MARKS}])[{MARKS}]+")
 SERIES = re.compile(r"\s+其?([一二三四五六七八九十百○〇]+)\s*$")  # "秋思三首 其二" has the number 二
 ROW_END = re.compile(r"(?<=[。？！；])")
-MIN_CHARACTERS = 4  # this also drops the bodies 空, 佚, 闕 and 缺, by which the source says "no text here"
+MIN_CHARACTERS = 4  # this also drops the bodies 空, 佚, 闕 and 缺, which mean in the source that there is no text
 
 Record = dict[str, Any]  # one poem in the source: "title", "author", "paragraphs", and keys that are not used here
 Counts = Counter[str]
@@ -46,7 +46,7 @@ T = TypeVar("T")
 def fetch(folder: Path) -> Path:
     """The source as an archive in `folder`. `npm pack` downloads it if it is missing.
 
-    Raises RuntimeError if npm fails, or if the archive has another checksum than the one this course was made from.
+    Raises RuntimeError if npm fails, or if the checksum is not that of the archive that this course was made from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / (PACKAGE.replace("@", "-") + ".tgz")
@@ -93,7 +93,7 @@ def strip_brackets(text: str) -> str:
 
 
 def clean(record: Record, dynasty: Dynasty, counts: Counts | None = None) -> Poem | str:
-    """A clean poem, or in a few words why the record is not one. `counts` counts the rules that changed it."""
+    """A clean poem, or a few words on why the record is not one. `counts` counts the rules that changed the record."""
     counts = Counter() if counts is None else counts
 
     def noted(rule: str, before: T, after: T) -> T:
@@ -166,7 +166,7 @@ def hold_out(poems: list[Poem], count: int = HELD_OUT) -> tuple[list[Poem], list
 
 
 def line_keys(line: str) -> Iterator[str]:
-    """Keys of a line. Two lines share a key if at most 1 of 4 or 5 characters differs, or 2 of 6 or more."""
+    """Keys of a line. Lines of equal length share one if at most 1 of 4 or 5 characters differs, or 2 of 6 or more."""
     blanks = 0 if len(line) < 4 else 1 if len(line) < 6 else 2
     for places in combinations(range(len(line)), blanks):
         yield "".join("*" if i in places else c for i, c in enumerate(line))
@@ -211,7 +211,7 @@ def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
 
 
 def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty, Counts]:
-    """Clean and split the poems of the archive, which is fetched if None, and write them. Returns the counts.
+    """Clean, split and write the poems of the archive; None: of the archive that `fetch` gets. Returns the counts.
 
     The Tang poems and the counts go to `assets/poems/`, the Song poems to the cache folder. Raises what `fetch` raises.
     """

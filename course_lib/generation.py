@@ -1,7 +1,7 @@
-"""Prompt in, tokens out, one at a time: one poem, many poems, the best of several.
+"""From a prompt to a poem, one token at a time: one poem, many poems, the best of several.
 
-A poem depends on checkpoint, title, instruction, settings and seed. Written alone or among others it is the same,
-except where two tokens are so close that rounding decides: about one poem in 2,000.
+A poem depends on checkpoint, title, instruction, settings and seed. It is the same whether it is written alone or
+with others, unless two tokens are so close that rounding decides: about one poem in 2,000.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, d
 from course_lib.tokenizer import CharacterTokenizer
 
 Reason = Literal["end", "length", "stopped"]
-LINE_ENDS = "，。？！；：\n \u3000"  # marks that end a line; with white space, so that a blank makes no line look new
+LINE_ENDS = "，。？！；：\n \u3000"  # and white space, or a line after a blank would look new
 
 
 class GenerationLimits(NamedTuple):
@@ -52,8 +52,8 @@ def generate(
 ) -> Iterator[list[list[int]]]:
     """Continue several prompts at once. Each step yields all new tokens so far, one list for each prompt.
 
-    A text ends with the end mark or the tokens of `stop`, which belong to it; after `max_new_tokens`; or where the
-    model's context ends. `keys`, (B,), replaces the settings' seed as the source of randomness.
+    A text ends after the end mark or the tokens of `stop`, which are part of the text. It also ends after
+    `max_new_tokens`, and where the model's context ends. `keys`, (B,), replace the settings' seed.
 
     Raises:
         ValueError: a prompt is empty or fills the context.
@@ -124,7 +124,7 @@ def rank(poem: WrittenPoem) -> prosody.Score:
 def prompt_ids(checkpoint: Checkpoint, title: str, instruction: Instruction | None = None) -> list[int]:
     """The prompt for a title: with roles and the instruction if the model was taught any, else title and newline.
 
-    Without `instruction` it is the first that the checkpoint was taught.
+    Without `instruction`, the prompt has the first one that the checkpoint was taught.
     """
     if not checkpoint.instructions:
         return checkpoint.tokenizer.encode(f"{title}\n")
@@ -135,8 +135,8 @@ def prompt_ids(checkpoint: Checkpoint, title: str, instruction: Instruction | No
 class PoemStream:
     """A text that is being written: iterate over its characters.
 
-    `text` is what has been written so far; `reason` says why it ended, None until then. Several candidates are all
-    written before the first character of the best one appears.
+    `text` is what has been written so far. `reason` says why the text ended; until then it is None. With several
+    candidates, all are written before the first character of the best one appears.
     """
 
     def __init__(
@@ -211,8 +211,8 @@ def iter_poems(
 
     `seeds`, one for each title, replace the settings' seed. A poem also ends after the text `stop`, if there is one:
     for base models, which have no end mark. With several `candidates`, that many poems are written on each title and
-    the one of the highest `rank` is yielded; the first candidate is the poem that one alone would be. Raises ValueError
-    if there is not one seed for each title, or fewer than one candidate is asked for.
+    the one with the highest `rank` is yielded. The first of them is the poem that `candidates=1` gives. Raises
+    ValueError if there is not one seed for each title, or if `candidates` is below 1.
     """
     settings = settings or GenerationSettings()
     if candidates < 1:
@@ -233,7 +233,7 @@ def iter_poems(
 
 
 def best_of(checkpoint: Checkpoint, prompt: Sequence[int], texts: Sequence[list[int]], stop: str = "") -> WrittenPoem:
-    """The text of the highest `rank` as a poem; the end mark becomes its reason."""
+    """The text with the highest `rank`, as a poem without its end mark; `reason` says how it ended."""
     poems = []
     for ids in texts:
         text = checkpoint.tokenizer.decode(ids)

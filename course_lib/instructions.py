@@ -39,7 +39,7 @@ ALL = (POEM, OLD_STYLE)
 
 
 def answered_by(poem: Poem, taught: Sequence[Instruction]) -> Instruction:
-    """The instruction that `poem` answers: the last of `taught` that it fits, so list special ones after general ones.
+    """The instruction that `poem` answers: the last of `taught` that it fits. List special ones after general ones.
 
     Raises ValueError if the poem fits none of them.
     """

@@ -30,12 +30,12 @@ class Outcome(NamedTuple):
 def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate = iter) -> Outcome | None:
     """Train to the last step, measure the model, and write it to `out` with its card.
 
-    A run that `folder` holds goes on where it was last saved. `narrate` may show the reports as they pass. Returns None
+    If `folder` holds this run, it goes on from its last save. `narrate` may show the reports as they pass. Returns None
     in all processes but the main one.
 
     Raises:
         CheckpointError: `folder` holds another run, or something cannot be written.
-        KeyboardInterrupt: Ctrl-C was pressed; `folder` has every whole step.
+        KeyboardInterrupt: Ctrl-C was pressed; a single process has saved every whole step in `folder`.
     """
     folder.claim(trainer)
     release_memory()  # of whatever the program did before
@@ -45,7 +45,7 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
     if not trainer.machine.world.is_main:
         return None
     trained = trainer.recipe.checkpoint
-    model = PoetryModel(trained.model.config)  # with the 16-bit weights of the file: the card's figures are the file's
+    model = PoetryModel(trained.model.config)  # with the file's 16-bit weights, which the card describes
     model.load_state_dict({name: weight.half().float() for name, weight in trained.model.state_dict().items()})
     checkpoint = replace(trained, model=model.to(trained.device))
     validation = load_poems("validation")
@@ -58,7 +58,7 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
 def check_writable(*folders: Path) -> None:
     """Check before a long run that its results can be written.
 
-    Raises CheckpointError if a folder is a file, or nothing can be written where it is.
+    Raises CheckpointError if a folder is a file, or if nothing can be written there.
     """
     for folder in folders:
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

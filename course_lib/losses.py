@@ -1,6 +1,6 @@
 """The loss: which tokens are predicted, which are learned, and how their losses are averaged.
 
-The model predicts at t the token at t + 1. Labels and ids are at the same place until `next_tokens` moves them.
+At place t the model predicts the token at t + 1. Labels stand at the place of their ids until `next_tokens` moves them.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ class Loss(NamedTuple):
 
 
 class LossSums(NamedTuple):
-    """Sums of losses in nats, and counts of tokens: a number each, (), for a batch, or (B,) for its rows."""
+    """Sums of losses in nats, and counts of tokens: each has the shape () for a batch, or (B,) for its rows."""
 
     response: Tensor  # over the learned tokens; training uses the gradient of this sum
     response_count: Tensor
@@ -51,7 +51,7 @@ def mean_loss(sums: Iterable[LossSums]) -> Loss:
 
 
 def next_tokens(ids: Tensor) -> Tensor:
-    """(B, T) moved one place to the left: at t is the token to predict there; IGNORE is at the end."""
+    """The ids moved one place to the left, (B, T): place t holds the token to predict there, the last place IGNORE."""
     return F.pad(ids, (0, 1), value=IGNORE)[:, 1:]
 
 

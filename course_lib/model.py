@@ -69,7 +69,7 @@ def rotary_angles(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn channel pairs (i, i + head_dim/2) by their position's angle: (B, H, T, head_dim), same shape."""
+    """Channel pairs (i, i + head_dim/2) turned by their position's angle: (B, H, T, head_dim), same shape."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
@@ -146,7 +146,7 @@ class KVCache:
         if time > 1 or self.padding.any():
             seen = torch.arange(columns.stop, device=cos.device)  # (S,)
             before = (seen <= own[:, None]) & (seen >= self.padding[:, :, None])
-            mask = as_mask(before | (seen == own[:, None]))[:, None]  # padding looks at itself, or it would be NaN
+            mask = as_mask(before | (seen == own[:, None]))[:, None]  # padding looks at itself, else its result is NaN
         return AttentionContext(cos[positions][:, None], sin[positions][:, None], mask, columns=columns)
 
     def keep(self, rows: Tensor) -> None:
@@ -210,7 +210,7 @@ class Decoder(nn.Module):
         return self.norm(x)
 
     def _context(self, time: int, positions: Tensor | None) -> AttentionContext:
-        if positions is None and self.cos.is_cuda:  # CUDA's kernel needs no mask to be causal, and is faster so
+        if positions is None and self.cos.is_cuda:  # CUDA's kernel can be causal without a mask, which is faster
             return AttentionContext(self.cos[:time], self.sin[:time], causal=True)
         if positions is None:
             before = torch.ones(time, time, dtype=torch.bool, device=self.cos.device).tril()
@@ -226,7 +226,7 @@ Head = Callable[[Tensor, Tensor], Tensor]
 
 
 class PoetryModel(nn.Module):
-    """The decoder, and the embedding once more as its head: how well does each token fit as the next one?"""
+    """The decoder and its head, which is the embedding again: it scores how well each token fits as the next one."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ class PoetryModel(nn.Module):
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
-        """Draw normal weights of deviation 0.02 (Radford et al. 2019), smaller where a layer adds its result."""
+        """Draw normal weights with deviation 0.02 (Radford et al. 2019), or less where a layer adds its result."""
         small = 0.02 / (2 * self.config.num_hidden_layers) ** 0.5
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
@@ -250,7 +250,7 @@ class PoetryModel(nn.Module):
         """Logits of the next token at each position: (B, T) -> (B, T, V).
 
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold several
-        examples packed one behind the other, each counting from 0; they do not see each other. With a `cache`,
+        examples, one after the other, each counting from 0; they do not see each other. With a `cache`,
         `input_ids` are the next tokens of its rows. `head` replaces the logits by another result of the hidden states:
         `course_lib.engine.chunked_loss` computes only the loss. Raises ValueError if a row is longer than the context.
         """
@@ -262,7 +262,7 @@ class PoetryModel(nn.Module):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set the model to evaluation mode within the block, and back to its mode after it."""
+    """A context in which the model is in evaluation mode. Afterwards it has its earlier mode again."""
     training = model.training
     if training:
         model.eval()

@@ -4,8 +4,8 @@
 
 gives a `Scansion`: lines, tones, rhyme words, and the place of each fault. Readings come from the rhyme book 平水韻
 (`assets/rhymes/README.md`): 106 groups of characters that sounded alike, nearly as in Tang times. The rules are those
-of regulated verse (近體詩), after 王力, 《詩詞格律》 (1962), chapter 2, and 《漢語詩律學》 (1958). A character with
-readings of both tones, or with none, is never a fault: a poem with a fault may pass, one without rarely fails.
+of regulated verse (近體詩), after 王力, 《詩詞格律》 (1962), chapter 2, and 《漢語詩律學》 (1958). A character
+with readings of both tones, or with none, is never a fault. So a faulty poem may pass, but a correct one rarely fails.
 """
 
 import re
@@ -90,19 +90,19 @@ COUPLETS = [re.compile(rf"(?:[{HAN}]{{{n}}}，[{HAN}]{{{n}}}。\n?)+") for n in 
 
 
 def is_well_formed(text: str) -> bool:
-    """Whether the text is couplets like 好雨知時節，當春乃發生。 in lines of 5 or of 7. Rows hold whole couplets."""
+    """Whether the text is couplets like 好雨知時節，當春乃發生。, with 5 characters in each line, or 7 in each."""
     return any(couplets.fullmatch(text.strip()) for couplets in COUPLETS)
 
 
 class Form(NamedTuple):
-    """Characters in a line (None if they are not 5 in all, or 7 in all), and the number of lines."""
+    """Characters in a line (None unless all lines have 5 or all have 7), and the number of lines."""
 
     characters: int | None
     lines: int
 
     @property
     def name(self) -> str:
-        """五言絕句 (four lines), 七言律詩 (eight), 五言排律 (ten or more) and so on, or "other", whatever its tones."""
+        """五言絕句 (four lines), 七言律詩 (eight), 五言排律 (ten or more), …, or "other". Tones do not matter."""
         if self.characters is None or self.lines % 2 or self.lines in (0, 2, 6):
             return "other"
         kind = {4: "絕句", 8: "律詩"}.get(self.lines, "排律")
@@ -137,7 +137,7 @@ RULES = {
 
 
 class Rhyme(NamedTuple):
-    """The rhyme words. `group` is the level-tone group that most of them share, or None."""
+    """The rhyme words of a poem. `group` is the level-tone group that most of them share, or None."""
 
     group: str | None
     words: tuple[tuple[int, str], ...]  # (line, character); the first line is here only if it joins
@@ -204,7 +204,7 @@ def tone_faults(lines: Sequence[Tones]) -> list[Fault]:
 
 
 class Scansion(NamedTuple):
-    """What the functions above find in a poem."""
+    """All that the functions above find in a poem."""
 
     lines: tuple[str, ...]
     form: Form
@@ -245,9 +245,9 @@ class Score(NamedTuple):
     """How good a poem is, among poems on one title: the greater tuple is the better poem."""
 
     complete: bool  # the model ended it, and it is well formed
-    rhymes: bool  # and no line comes twice
-    faultless_share: float  # of its lines, those without a fault in their tones
-    log_likelihood: float  # the model's, in nats per token
+    rhymes: bool  # it rhymes, and no line comes twice
+    faultless_share: float  # the share of lines without a tone fault
+    log_likelihood: float  # according to the model, in nats per token
 
 
 def score(text: str, ended: bool, log_likelihood: float) -> Score:

@@ -1,4 +1,4 @@
-"""What a training example looks like: text in segments, each opened by the token of its role.
+"""What a training example looks like: segments of text, each opened by a special token.
 
     [("<INS>", "請用以下題目寫一首詩"), ("<INP>", "春夜喜雨"), ("<RES>", "好雨知時節，…"), ("<EOS>", "")]
 

@@ -44,9 +44,9 @@ class RunFolder:
     log_every: float = 1.0  # seconds; to read a loss, the program must wait for the GPU
 
     def run(self, trainer: Trainer) -> Generator[StepReport]:
-        """Iterate over `trainer`, from the step where the run stopped. Logs each step and saves now and then.
+        """The reports of `trainer`, from the step where the run stopped. Logs each step, and saves now and then.
 
-        Ctrl-C saves too. After any other error nothing is saved: the folder keeps its last good state. Raises
+        A single process also saves after Ctrl-C or a `break`. After any other error the last good state stays. Raises
         CheckpointError if the folder holds another run, is damaged, or cannot be written.
         """
         self.claim(trainer)
@@ -81,8 +81,8 @@ class RunFolder:
     def claim(self, trainer: Trainer) -> None:
         """Make sure that the folder is free or holds this run, then write run.json. All processes must call this.
 
-        A run that goes on must share `recipe.identity` and `FIXED_SETTINGS`. The number of steps may change, as long as
-        each step already taken had the learning rate that it would have now. Raises CheckpointError if the folder holds
+        A run that goes on must share `recipe.identity` and `FIXED_SETTINGS`. The number of steps may change if each
+        step already taken had the learning rate that it would have now. Raises CheckpointError if the folder holds
         another run, or one that has taken more steps.
         """
         with trainer.machine.world.main_first():
@@ -112,7 +112,7 @@ class RunFolder:
         return self._record()[1]
 
     def reports(self) -> list[StepReport]:
-        """The reports in the log. A last line that a kill has cut short is left out."""
+        """The reports in the log. If a kill has cut the last line short, it is left out."""
 
         def parse(path: Path) -> list[StepReport]:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -134,7 +134,7 @@ class RunFolder:
         return read(path, CharacterTokenizer.load, "a tokenizer of this course")
 
     def _write(self, trainer: Trainer, waiting: list[StepReport], save: bool = True) -> None:
-        """Move the waiting reports to the log; then save the trainer's state too, unless told not to."""
+        """Move the waiting reports to the log; with `save`, write the trainer's state too."""
         is_main = trainer.machine.world.is_main
         if is_main:
             with (self.path / LOG).open("a", encoding="utf-8") as file:
@@ -170,7 +170,7 @@ class RunFolder:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary path, then rename that file to `path`: a kill leaves the old file or the new."""
+    """Call `write` with a temporary path, then rename that file to `path`. A kill leaves the old file or the new."""
     aside = path.with_suffix(".part")
     try:
         write(aside)
@@ -181,7 +181,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """A context in which Ctrl-C, or a notebook's stop button, waits for the end. A second press acts at once."""
+    """A context that delays Ctrl-C, or a notebook's stop button, until its end. A second press acts at once."""
     previous = signal.getsignal(signal.SIGINT)
     if previous is None or threading.current_thread() is not threading.main_thread():
         yield  # this thread may not set signal handlers

@@ -1,6 +1,6 @@
-"""Logits → the next token: temperature, three limits, two rules against repetition, and a draw.
+"""From logits to the next token: temperature, three limits, two rules against repetition, and a draw.
 
-`next_token_probabilities` defines what is drawn from. `draw` draws from exactly that, for many rows at once and without
+`next_token_probabilities` defines the distribution. `draw` draws from it, for many rows at once and without
 sorting. It divides each probability by a random number of the exponential distribution; the token with the largest
 quotient wins (the Gumbel-max trick, Gumbel 1954). The random numbers come from a hash, which a browser can compute too.
 """
@@ -22,14 +22,14 @@ Integers = NDArray[np.int64]
 class GenerationSettings:
     """How the next token is drawn, and after how many tokens to stop. A setting out of its range raises ValueError.
 
-    `temperature` divides the logits. At 0 nothing is drawn: the likeliest token is taken (greedy decoding), and no
-    other setting applies. Three limits act on the probabilities at that temperature: `top_p` keeps the likeliest
+    `temperature` divides the logits. At 0 nothing is drawn: the likeliest token is taken (greedy decoding), and only
+    `max_new_tokens` applies. Three limits act on the probabilities at that temperature: `top_p` keeps the likeliest
     tokens that together reach it (Holtzman et al. 2019), `top_k` keeps that many (0: all), `min_p` keeps those that
     have at least this share of the likeliest one's probability (Nguyen et al. 2024).
 
     `presence_penalty` is subtracted from the logit of each character that the text has already, punctuation apart,
-    and no line is written twice. 0 switches both rules off. Poets of regulated verse hardly ever use a character
-    twice, and the model does so five times as often; with 2.0 it repeats itself as little as they do.
+    and no line is written twice. A penalty of 0 switches both rules off. In regulated
+    verse hardly any character comes twice. Without a penalty the model repeats five times as many; with 2.0, as few.
     """
 
     temperature: float = 0.8
@@ -75,7 +75,7 @@ def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Te
 
 
 def absorb(key: Words, number: Words) -> Words:
-    """A new key from a key and a number: 32-bit words of any one shape, the same shape.
+    """A new key from a key and a number. All three are 32-bit words of the same shape.
 
     The mixing is the last step of MurmurHash3 (Appleby 2011). `tests/noise.mjs` is the same in JavaScript.
     """
@@ -94,12 +94,12 @@ def text_key(seed: int, candidate: int, prompt: Sequence[int]) -> Words:
 
 
 def exponential(key: Words, number: Words) -> NDArray[np.float64]:
-    """Random numbers of the exponential distribution, one for each pair of key and number, same shape."""
+    """Random numbers of the exponential distribution, one for each pair of key and number, in their shape."""
     return -np.log((absorb(key, number) + 0.5) / 2**32)
 
 
 def draw(logits: Floats, keys: Words, settings: GenerationSettings) -> Integers:
-    """One token for each row: (B, V) logits and (B,) keys, new ones in each step, -> (B,).
+    """One token for each row: (B, V) logits and (B,) keys -> (B,). Each step needs new keys.
 
     Raises FloatingPointError if a logit is not a number.
     """
@@ -110,8 +110,8 @@ def draw(logits: Floats, keys: Words, settings: GenerationSettings) -> Integers:
         return logits.argmax(-1)
     weights = np.exp((logits - largest) / np.float32(settings.temperature))
     total = weights.sum(-1, dtype=np.float64)
-    # The tokens that are not likelier than one inside top-p have more than 1 - top_p together, and there are at most
-    # V of them: so every token inside weighs at least this much, and most tokens need no random number.
+    # Take a token inside top-p. It and all tokens that are no likelier have more than 1 - top_p together, and are at
+    # most V. So it weighs at least this much. The tokens that weigh less need no random number, and they are many.
     least = np.maximum((1 - settings.top_p) * total / weights.shape[1], settings.min_p)
     places = np.flatnonzero(weights >= least[:, None])
     rows, tokens = np.divmod(places, weights.shape[1])
@@ -128,12 +128,12 @@ def draw(logits: Floats, keys: Words, settings: GenerationSettings) -> Integers:
             outside |= np.bincount(rows[likelier], minlength=len(race)) >= settings.top_k
         if not outside.any():
             return winner
-        lost = outside[rows] & ~likelier  # a token outside the limits takes all that are no likelier with it
+        lost = outside[rows] & ~likelier  # all that are no likelier than the winner are outside too
         race.ravel()[places[lost]] = 0
 
 
 class Repetition:
-    """What each of several texts has said, and must not say again; `banned` tokens are never said."""
+    """What each of several texts must not say again, and the `banned` tokens, which none may say."""
 
     def __init__(self, rows: int, vocab_size: int, banned: Sequence[int], line_ends: Collection[int]) -> None:
         self.line_ends = line_ends
@@ -145,7 +145,7 @@ class Repetition:
         ]  # a line's start -> its last token
 
     def penalize(self, logits: Floats) -> Floats:
-        """The logits, (B, V), with everything subtracted that the texts must not say again."""
+        """The logits, (B, V), lowered for all tokens that the texts should not say again."""
         logits = logits - self.penalties
         for row, (line, said) in enumerate(zip(self.lines, self.said, strict=True)):
             logits[row, said.get(line, [])] = -np.inf

@@ -1,10 +1,10 @@
-"""From what a person typed to the title that the model reads, with notes on what was changed.
+"""Turns what a person typed into the title that the model reads, with notes on what was changed.
 
     read_title("静夜思🌙", tokenizer)        ReadTitle("靜夜思", ("Left out: 🌙 …", "Read as 靜夜思: …"))
 
 All poems of the course are in Traditional characters, so a Simplified title is converted. OpenCC's conversion expects
-Simplified text: it would turn 故老云 ("the old men say") into 故老雲, with a cloud. So it is used only if a character
-of the title exists in Simplified printing alone.
+Simplified text: it would turn 故老云 ("the old men say") into 故老雲, with a cloud. So a title is converted only if one
+of its characters exists in Simplified printing alone.
 """
 
 import re
@@ -98,10 +98,10 @@ def is_simplified(character: str) -> bool:
 
 
 def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]:
-    """A title in Traditional characters, and a remark about it, "" if it was Traditional already.
+    """A title in Traditional characters, and a remark about it; the remark is "" if there is nothing to say.
 
     A title like 白云 may be both: "white clouds" in Simplified, "said in vain" in Traditional characters.
-    It is kept, and the note names the other reading.
+    Such a title is kept, and the remark names the other reading.
     """
     converted = converter("s2t").convert(title)
     if len(converted) == len(title):  # do not turn 荆 into 荊, which is in none of the poems
@@ -125,6 +125,6 @@ def is_unknown(character: str, tokenizer: CharacterTokenizer) -> bool:
 
 
 def listed(found: Iterable[str], most: int = 8) -> str:
-    """The strings in order, each once; one that cannot be printed is shown as its code point."""
+    """The strings as one text, each once; a character that cannot be printed is shown as its code point."""
     names = [c if c.isprintable() else f"U+{ord(c):04X}" for c in dict.fromkeys(found)]
     return " ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

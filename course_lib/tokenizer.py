@@ -17,7 +17,7 @@ from course_lib.roles import END, ROLE_TOKENS, Segment
 
 PAD, UNK = "<PAD>", "<UNK>"
 BASE_TOKENS = (PAD, UNK, END)
-ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # so "<INS>" can be typed as five characters
+ALWAYS_KNOWN = "\n，。？！；：、「」" + string.printable[:95]  # so a typed "<INS>" is five characters
 MIN_COUNT = 5  # a character seen less often has too few examples to be learned
 
 
@@ -32,7 +32,7 @@ class CharacterTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], min_count: int = MIN_COUNT) -> Self:
-        """A tokenizer for every character that occurs `min_count` times, the most frequent first."""
+        """A tokenizer for every character that occurs at least `min_count` times, the most frequent first."""
         counts = Counter[str]()
         for text in texts:
             counts.update(text)
@@ -47,7 +47,7 @@ class CharacterTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a `tokenizer.json`."""
+        """The tokenizer in a `tokenizer.json`."""
         return cls(Tokenizer.from_file(str(path)))
 
     def save(self, path: Path) -> None:

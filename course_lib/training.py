@@ -101,12 +101,12 @@ class StepReport:
 class Trainer:
     """`for report in Trainer(recipe, settings, machine): …` takes one step in each round.
 
-    Leave the loop at any time: a new loop over the same trainer continues where the last one stopped. So does another
-    trainer after `load_state`.
+    You can leave the loop at any time: a new loop over the same trainer continues where the last one stopped. Another
+    trainer continues there after `load_state`.
     """
 
     def __init__(self, recipe: Recipe, settings: TrainingSettings, machine: Machine) -> None:
-        """Move the recipe's model to the machine's device. Raises RuntimeError if it needs a newer PyTorch for Muon."""
+        """Move the recipe's model to the machine's device. Raises RuntimeError if this PyTorch lacks Muon."""
         self.recipe = recipe
         self.settings = settings
         self.machine = machine
@@ -211,7 +211,7 @@ class Trainer:
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Continue from the state of another trainer of the same run.
 
-        Raises RuntimeError if the state is of a model with another shape.
+        Raises RuntimeError if the state belongs to a model of another shape.
         """
         weights = {n.removeprefix("model."): tensor for n, tensor in tensors.items() if n.startswith("model.")}
         self.model.load_state_dict(weights)

@@ -36,7 +36,7 @@ class NotAttempted(Exception):
 
 
 Judge = Callable[[Any], Iterator[str]]
-"""Yields a hint for a wrong answer, nothing for a right one. Only the first hint is asked for."""
+"""Yields hints for a wrong answer, nothing for a right one. Only the first hint is used."""
 
 
 def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
@@ -61,7 +61,7 @@ def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a learner's function. Raises NotAttempted if that is the three dots or None."""
+    """The result of a learner's function. Raises NotAttempted if the result is the three dots or None."""
     result = function(*arguments)
     if result is ... or result is None:
         raise NotAttempted

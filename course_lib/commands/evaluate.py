@@ -15,7 +15,7 @@ def evaluate_loss(
     precision: Comparable = "float32",
     as_json: Json = False,
 ) -> None:
-    """Measure the loss on unread poems.
+    """Measure the loss on the poems of a split.
 
     The unit is nats per character. For a base model, every character of title and poem counts. A fine-tuned model has
     two losses: one on the response alone, and one over the whole sequence.
@@ -54,7 +54,7 @@ def evaluate(
     formed, rhyme, fit their titles and are not copied. Other columns show the base model, the real poems on these
     titles, and the real poems with their characters shuffled. Losses are measured on all poems of the split.
 
-    The range in brackets is a 95 % interval: with other titles, the figure would probably be in it.
+    The range in brackets is a 95 % interval: for other titles, the figure would probably be in this range.
     """
     from tqdm import tqdm
 

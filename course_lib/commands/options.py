@@ -1,4 +1,4 @@
-"""The options that commands share. What takes long to import is imported inside functions, so that help is quick."""
+"""The options that commands share. Slow imports are inside functions, so that help is quick."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class RunOptions:
     batch_size: Annotated[int, option(min=1, help="Rows in a batch; a row is as long as the context.")] = 16
     accumulate: Annotated[int, option(min=1, help="Batches in a step.")] = 1
     warmup_steps: Annotated[int, option(min=0, help="The learning rate rises during this many steps.")] = 150
-    decay_fraction: Annotated[float, option(help="The learning rate falls to zero in this last part of the run.")] = 0.4
+    decay_fraction: Annotated[float, option(help="The learning rate falls to zero in this last share of steps.")] = 0.4
     seed: Annotated[int, option(help="Decides the first weights and the order of the poems.")] = 0
     dynasties: Annotated[str, option(help="Which poems to read: tang, song or tang,song.")] = "tang,song"
-    tang_times: Annotated[int, option(min=1, help="Read each Tang poem this often, and each Song poem once.")] = 3
+    tang_times: Annotated[int, option(min=1, help="If there are Song poems: read each Tang poem this often.")] = 3
     poems: Annotated[int | None, option(min=1, help="Read only this many poems.", show_default="all")] = None
     evaluate_every: Annotated[int, option(min=0, help="Steps between two validation losses; 0: none.")] = 500
     run_folder: Annotated[Path, option(metavar="DIR", help="Where to keep the unfinished run.")] = Path("runs/pretrain")
@@ -68,7 +68,7 @@ class RunOptions:
     compiled: Annotated[bool, option("--compile/--no-compile", help="Start slowly, then take faster steps.")] = True
 
     def prepare(self, steps: int) -> tuple[Machine, RunFolder]:
-        """The machine and the run folder. Refuses a run that cannot be done, before anything that takes long."""
+        """The machine and the run folder. Raises ValueError if the run cannot be done, before anything slow begins."""
         from course_lib.engine.machine import Machine
         from course_lib.long_run import check_writable
         from course_lib.run_folder import RunFolder
@@ -87,11 +87,11 @@ class RunOptions:
 
     def training_poems(self) -> list[Poem]:
         """The training poems to read, each once."""
-        names = cast("list[Dynasty]", self.dynasties.split(","))  # load_poems refuses any other name
+        names = cast("list[Dynasty]", self.dynasties.split(","))  # load_poems raises ValueError for any other name
         return [poem for name in names for poem in load_poems("train", name)][: self.poems]
 
     def bind(self, method: Callable[Inputs, Recipe]) -> Callable[Inputs, Recipe]:
-        """A training method with what all of them share: validation poems, batch size and seed."""
+        """The training method, with the arguments that all methods share: validation poems, batch size and seed."""
         shared = {"evaluation": load_poems("validation"), "batch_size": self.batch_size, "seed": self.seed}
         return cast("Callable[Inputs, Recipe]", partial(cast("Any", method), **shared))
 
@@ -121,7 +121,7 @@ def note(line: str) -> None:
 
 
 def choose_folder(folder: Path | None) -> Path:
-    """The checkpoint folder to use. Tells the user if it is their own and they did not name it."""
+    """The checkpoint folder to use. Prints its name if it is the learner's own and was not named."""
     chosen = paths.own_or_shipped(folder)
     if folder is None and chosen == paths.OWN:
         note(f"{chosen} is used")
@@ -129,7 +129,7 @@ def choose_folder(folder: Path | None) -> Path:
 
 
 def open_checkpoint(folder: Path | None, device: str | None, precision: Precision) -> tuple[Checkpoint, Machine]:
-    """The checkpoint that the user wants, and the machine it is on. Tells the user which machine this is."""
+    """The checkpoint that the user wants, and the machine that it is on. Prints the machine on stderr."""
     from course_lib.checkpoints import load_checkpoint
     from course_lib.engine.machine import Machine
 

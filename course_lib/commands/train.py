@@ -71,8 +71,8 @@ def finetune(
 ) -> None:
     """Teach a base model to answer a title with a poem.
 
-    It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last of the
-    --instructions that it fits. If the command is stopped, repeat it: it goes on from the last save. At the end it
+    It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last one
+    of --instructions that it fits. If the command is stopped, repeat it: it goes on from the last save. At the end it
     measures the model on the validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
     """
     from course_lib.checkpoints import load_checkpoint
@@ -93,7 +93,7 @@ def finetune(
 
 
 def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, folder: RunFolder) -> None:
-    """Carry the run out, show how it is going, and print the result. After Ctrl-C the command ends with status 130."""
+    """Carry out the run, show its progress, and print the result. After Ctrl-C the command ends with status 130."""
     from course_lib.commands.progress import narrated
     from course_lib.long_run import carry_out
     from course_lib.training import Trainer

@@ -159,7 +159,7 @@ def append(
 
 
 def read_back(out: Path, made_with: Mapping[str, Any]) -> set[Task]:
-    """The poems that a file has already. A last line that a kill has cut short is removed from the file."""
+    """The poems that a file has already. If a kill has cut the last line short, it is removed from the file."""
     raw = out.read_bytes() if out.exists() else b""
     *lines, cut = raw.split(b"\n")
     other = "not a poem of this command; name another file"

@@ -1,8 +1,8 @@
 """The losses of `course_lib.losses`, computed without holding all logits at once.
 
-A training step has 2,816 positions or more, with 9,085 logits each: 0.1 GB, and as much again for their gradient. Here
-a few hundred positions are computed at a time. Each piece adds its losses and its gradient, and its logits are dropped
-(Hsu et al. 2024). Positions without a label cost no gradient products, and padding is skipped.
+With 9,085 logits each, 2,816 positions take 0.1 GB, and as much again for the gradient. Here a few hundred positions
+are computed at a time. Each piece adds its losses and its gradient, then drops its logits (Hsu et al. 2024). A CPU
+skips padding, and computes no gradient for pieces without a label.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ PIECE = 256  # positions; for other sizes see `benchmarks/LOG.md`: The loss in p
 
 
 def loss_sums(model: Callable[..., Tensor], batch: Batch, piece: int = PIECE) -> LossSums:
-    """The sums of `losses.loss_sums`, from `piece` positions at a time. Only `response` has a gradient."""
+    """The sums of `losses.loss_sums`, computed from `piece` positions at a time. Only `response` has a gradient."""
     targets, is_learned = targets_of(batch)
     head = partial(_uncompiled_head(), targets=targets, is_learned=is_learned, piece=piece)
     return LossSums(*model(batch.input_ids, batch.position_ids, head=head))
@@ -93,5 +93,5 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *of_sums: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of the first sum; nothing is learned from the others."""
+        """The gradient of the first sum; the others have none."""
         return *(gradient.mul_(of_sums[0]) for gradient in ctx.saved_tensors), None, None, None

@@ -1,7 +1,7 @@
 """The files of `transformers`: what `config.json` and `tokenizer_config.json` hold, and which weights a model may have.
 
-To `transformers` our model is a `LlamaForCausalLM`, so it opens the checkpoints of the course, and the course opens
-its checkpoints. But Llama has options that our model does not have. Files that use one of them are refused by name.
+To `transformers` our model is a `LlamaForCausalLM`. So `transformers` opens the checkpoints of the course, and the
+course opens those of `transformers`. Llama has options that our model lacks: a file that uses one raises an error.
 """
 
 import math
@@ -78,7 +78,7 @@ def parse_config(content: Mapping[str, Any]) -> ModelConfig:
 
 
 def load_weights(model: PoetryModel, path: Path) -> None:
-    """Load the weights into the model. The output matrix may be in the file too if it is the embedding."""
+    """Load the weights into the model. The file may also hold the output matrix, if it equals the embedding."""
     weights = load_file(path)
     head = weights.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, weights.get("model.embed_tokens.weight", head[:0])):

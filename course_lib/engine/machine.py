@@ -1,4 +1,4 @@
-"""What a model runs on: the device, the type of the matrix products, compiled or not, and the processes."""
+"""What a model runs on: the device, the type of the matrix products, compilation, and the processes."""
 
 import ctypes
 import gc
@@ -134,7 +134,7 @@ def product_times(
     """Seconds that a product of two (size, size) matrices takes in each type; infinite if the device has no such type.
 
     The types take turns and the best time of each counts, so that a busy moment does not decide. A type five times
-    slower than the best is dropped after two turns: without hardware it can be a hundred times slower.
+    slower than the best is dropped after two turns: without hardware for it, a type can be a hundred times slower.
     """
     best = dict.fromkeys(types, math.inf)
     for turn in range(24):
@@ -154,7 +154,7 @@ def product_times(
 def try_compile(
     function: Callable[Arguments, Result], backend: str | Callable[..., Any] = "inductor"
 ) -> Callable[Arguments, Result]:
-    """`torch.compile(function)`. If that fails, logs one warning and runs `function` uncompiled from then on.
+    """`torch.compile(function)`. If compiling fails, `function` runs uncompiled from then on, after one warning.
 
     Compiling happens at the first call for each new shape and takes 10 to 60 seconds.
     """
@@ -180,7 +180,7 @@ def try_compile(
 def release_memory() -> None:
     """Return memory that is no longer used to the system; call it before a long run.
 
-    Objects that refer to each other are collected first: PyTorch creates such a cycle around the first optimizer.
+    First it collects objects that refer to each other: PyTorch creates such a cycle around the first optimizer.
     Linux's C library keeps freed memory in pieces that the next run may not fit into; `malloc_trim(3)` returns them.
     """
     gc.collect()

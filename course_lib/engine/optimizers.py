@@ -14,8 +14,8 @@ def make_optimizers(
 ) -> list[Optimizer]:
     """AdamW for all weights, or Muon for the hidden matrices and AdamW for the rest. Norm weights do not decay.
 
-    AdamW: Loshchilov & Hutter 2019. Muon: Jordan et al. 2024. Raises RuntimeError if `name` is "muon", and this PyTorch
-    does not have it.
+    AdamW: Loshchilov & Hutter 2019. Muon: Jordan et al. 2024. Raises RuntimeError if `name` is "muon" and this PyTorch
+    has no Muon.
     """
     vectors = [weight for weight in model.parameters() if weight.ndim < 2]
     embedding = [weight for key, weight in model.named_parameters() if "embed_tokens" in key]

@@ -63,7 +63,7 @@ class World:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Run the block in the main process first, then in the others: it writes a file, and they read it."""
+        """A context: the main process runs the block first, for example to write a file that the others read."""
         if not self.is_main:
             dist.barrier()
         yield

@@ -19,7 +19,7 @@ from course_lib.instructions import Instruction
 from course_lib.poems import Poem
 from course_lib.sampling import GenerationSettings
 
-COMPARED = 120  # at most so many poems are read under 16 titles each, which takes most of the time
+COMPARED = 120  # only this many poems are read under 16 titles each, because that takes most of the time
 
 
 def evaluate(
@@ -35,12 +35,12 @@ def evaluate(
     index: PoemIndex | None = None,
     progress: Progress = lambda *_: None,
 ) -> Evaluation:
-    """All metrics of a checkpoint: losses on all `poems`, the rest on poems it writes on the first `titles` titles.
+    """All metrics of a checkpoint: losses on all `poems`, the others on poems it writes on the first `titles` titles.
 
-    It writes with `instruction`, or with the first one that it was taught. With several `candidates`, the best by
+    It follows `instruction`, or the first one that it was taught. With several `candidates`, the best by
     `generation.rank` is judged. A base model is stopped at the blank row. `index` holds the poems to search for copied
-    lines; None means the Tang training poems. With `texts`, these are judged in place of its own, without losses.
-    Raises ValueError if `titles` is not between 1 and the number of poems.
+    lines; None means the Tang training poems. If `texts` are given, they are judged in place of the model's own poems,
+    and there are no losses. Raises ValueError if `titles` is not between 1 and the number of poems.
     """
     if not 0 < titles <= len(poems):
         raise ValueError(f"titles is {titles}; it must be in 1 … {len(poems)}, the number of poems")

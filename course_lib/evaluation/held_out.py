@@ -16,7 +16,7 @@ from course_lib.model import evaluating
 from course_lib.poems import Poem
 
 Progress = Callable[[str, int, int], object]
-"""Is called with what is being done, how much of it is done, and how much there is to do."""
+"""A function that is called with the name of the stage, how much of it is done, and how much there is to do."""
 
 
 def held_out_loss(
@@ -59,7 +59,7 @@ def losses(
     precision: torch.dtype = torch.float32,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Estimate]:
-    """The losses that apply to the checkpoint. The bootstrap draws rows of a few poems each."""
+    """The losses that apply to the checkpoint. The bootstrap draws rows of batches, each with a few poems."""
     rows = loss_rows(checkpoint, poems, precision, progress=progress)
     whole = bootstrap_mean(rows.whole, rows.whole_count)
     if not checkpoint.instructions:

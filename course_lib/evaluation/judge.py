@@ -1,4 +1,4 @@
-"""What can be said of poems without a model: form, rhyme, tones, novelty. `course_lib.prosody` has the rules."""
+"""Metrics of poems that need no model: form, rhyme, tones, novelty. `course_lib.prosody` has the rules."""
 
 import random
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ BLANK_ROW = "\n\n"  # stands between a poem and the next title in plain text
 def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[str, Estimate]:
     """The metrics of texts alone, by their names in `METRICS`. `index` defaults to the Tang training poems.
 
-    A base model writes no end mark but a blank row and the next title, so its texts never end and are never well
-    formed. All other metrics look only at the poem before the blank row.
+    A base model writes a blank row and the next title in place of an end mark. So its texts never end, and are never
+    well formed. All other metrics look only at the poem before the blank row.
     """
     index = index or training_index()
     poems = [first_poem(written.text) for written in texts]
@@ -45,7 +45,7 @@ def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[
 
 
 def obedience(titles: Sequence[str], texts: Sequence[WrittenPoem], instruction: Instruction) -> dict[str, Estimate]:
-    """The share of texts that the model ended, that are well formed and fit the instruction; {} if every poem fits."""
+    """The share of texts that were ended, are well formed and fit the instruction; {} if it fits every poem."""
     if instruction.fits is None:
         return {}
     obeys: list[bool] = []

@@ -1,8 +1,8 @@
 """The metrics of a checkpoint, how sure we are of each, and tables of them.
 
 Most metrics are means over poems, with a 95 % interval from the bootstrap (Efron 1979): the range in which the metric
-would probably lie for another sample of titles. If the intervals of two checkpoints overlap widely, the two may well
-be equally good.
+would probably lie for another sample of titles. If the intervals of two checkpoints overlap widely, both may be
+equally good.
 """
 
 from collections.abc import Mapping
@@ -106,7 +106,7 @@ def side_by_side(columns: Mapping[str, Evaluation]) -> str:
 
 
 def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> list[list[str]]:
-    """A row for each metric: its question if the row above has another, its label, a cell for each evaluation.
+    """A row for each metric: its question ("" if the row above has the same), its label, a cell for each evaluation.
 
     Metrics that no evaluation has are left out. `only` keeps the metrics of one question.
     """

@@ -42,8 +42,8 @@ class Nearest(NamedTuple):
 class PoemIndex:
     """Finds the lines and spans that a text shares with `poems`.
 
-    The index holds every three characters in a row as a number, sorted, so bisection finds all their places: a suffix
-    array cut off at three (Manber and Myers 1990). Indexing 54,000 poems takes about a second.
+    The index holds every three characters in a row as a number. The numbers are sorted, so bisection finds all their
+    places: a suffix array cut off at three (Manber and Myers 1990). Indexing 54,000 poems takes about a second.
     """
 
     def __init__(self, poems: Sequence[Poem]) -> None:
@@ -60,7 +60,7 @@ class PoemIndex:
         return [line for line in split_lines(text) if line in self._lines]
 
     def nearest(self, text: str) -> Nearest:
-        """The poem that shares the longest span; of several, the one with most shared characters, then the first."""
+        """The poem that shares the longest span; of several, the one that shares most characters, then the first."""
         characters = han(text)
         keys = trigram_keys(characters)
         low = np.searchsorted(self._keys, keys)
@@ -93,7 +93,7 @@ def trigram_keys(text: str) -> NDArray[np.int64]:
 
 @cache
 def training_index() -> PoemIndex:
-    """The index of the Tang training poems. They lie in the repository, so every machine finds the same spans."""
+    """The index of the Tang training poems. The poems are in the repository, so every machine finds the same spans."""
     return PoemIndex(load_poems("train"))
 
 

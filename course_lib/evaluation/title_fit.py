@@ -64,7 +64,7 @@ def log_likelihoods(
 ) -> Tensor:
     """The log-likelihood of each text under its title, in nats per character: (B,); 0 for an empty text.
 
-    Characters beyond the context do not count. Nor does the end mark, since a base model does not write it.
+    Characters beyond the context do not count. The end mark does not count, because a base model does not write it.
     """
     tokenizer = checkpoint.tokenizer
     decoder = checkpoint.model.model

@@ -26,7 +26,7 @@ def finetuning(
     """Train a copy of `base` on the poems as answers to `instructions`, each to the last one that it fits.
 
     `batch_size` counts rows, each as long as the model's context, with about three poems in a row. `seed` decides the
-    order of the rows. Raises ValueError if there are no poems, or one fits no instruction.
+    order of the rows. Raises ValueError if there are no poems, or if one fits no instruction.
     """
     checkpoint = base.with_roles(instructions)
     checkpoint = replace(checkpoint, model=copy.deepcopy(checkpoint.model))

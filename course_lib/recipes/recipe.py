@@ -25,8 +25,8 @@ class Recipe:
 
     `loss(model, batch)` returns the sums of a batch. `count(batches)` returns how many items the two losses of a step
     are averaged over (here: tokens); the trainer needs it before the first gradient. `identity` is what a resumed run
-    must share, under the names of the command line. `poems` and `parent` (the folder of the first weights) are for the
-    model card.
+    must share; an option has its name of the command line. `poems` and `parent` (the folder of the first weights) are
+    for the model card.
     """
 
     kind: str  # of the checkpoint that results: "base" or "instruction"
@@ -54,7 +54,7 @@ class Recipe:
 
 
 def tang_weighted(poems: Sequence[Poem], times: int) -> list[Poem]:
-    """Each Tang poem `times` times and each Song poem once.
+    """Each Tang poem `times` times and each Song poem once; without Song poems, each Tang poem once.
 
     There is five times as much Song as Tang text, but the model is judged on Tang poems. Text that is read up to four
     times teaches almost as much as new text (Muennighoff et al. 2023).

@@ -19,7 +19,7 @@ SHARED = "#ffd966"  # the background of characters that two poems share
 
 
 class ToneSign(NamedTuple):
-    """The sign of one character, and the rules of `prosody.RULES` that this character breaks."""
+    """The sign of one character, and the rules of `prosody.RULES` that are broken at it."""
 
     sign: str
     broken: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ class Html(str):
     def _repr_html_(self) -> str:
         return str(self)
 
-    def __repr__(self) -> str:  # stored in the notebook beside the HTML, so it is short and never changes
+    def __repr__(self) -> str:  # the notebook stores it beside the HTML, so it is short and never changes
         return "<Html>"
 
 

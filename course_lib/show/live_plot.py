@@ -33,7 +33,7 @@ class LivePlot:
         self.reports = list(self.reports)
 
     def watch(self, reports: Iterable[StepReport]) -> Iterator[StepReport]:
-        """Yield each report, and show a new plot below the current cell that follows them."""
+        """Yield each report, and show all reports so far in a new plot below the current cell."""
         self._handle = None
         self.draw()
         try:

@@ -21,7 +21,7 @@ from course_lib.losses import Loss
 from course_lib.training import StepReport
 
 BLUE, VERMILION = "#0072b2", "#d55e00"  # colour-blind readers can tell them apart (Okabe & Ito 2008)
-COLOURS = 64  # in a stored picture: a third of the bytes that all colours would take
+COLOURS = 64  # in a stored picture: this takes a third of the bytes that all colours take
 POINTS = 250  # of one curve: more points would not be seen
 SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
 STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))
@@ -42,7 +42,7 @@ class Picture:
         image.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(file, format="png")
         return file.getvalue()
 
-    def __repr__(self) -> str:  # stored in the notebook beside the PNG, so it never changes
+    def __repr__(self) -> str:  # the notebook stores it beside the PNG, so it never changes
         return "<Picture>"
 
 
@@ -75,7 +75,7 @@ def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Pi
 
 
 def thinned(reports: Sequence[StepReport]) -> tuple[list[float], list[Loss]]:
-    """At most `POINTS` steps and training losses. Each is the mean of as many neighbours as needed."""
+    """At most `POINTS` steps and training losses. Each is the mean of as many neighbours as necessary."""
     width = ceil_div(len(reports), POINTS) or 1
     groups = [reports[i : i + width] for i in range(0, len(reports), width)]
     steps = [sum(report.step for report in group) / len(group) for group in groups]
@@ -86,9 +86,9 @@ def thinned(reports: Sequence[StepReport]) -> tuple[list[float], list[Loss]]:
 def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = SHARES) -> Picture:
     """The metrics `names` of several evaluations, in per cent, each with its 95 % interval as a line.
 
-    Every evaluation has its own colour and marker. The dotted line is chance: how often a poem's own title would win if
-    the poem had nothing to do with it. Raises ValueError if there are no evaluations, more than five, or a name is not
-    that of a share.
+    Every evaluation has its own colour and marker. The dotted line is chance: how often the own title would win if
+    title and poem had nothing in common. Raises ValueError if there are no evaluations or more than five, or if one of
+    `names` is not the name of a share.
     """
     if not 0 < len(columns) <= len(STYLES):
         raise ValueError(f"{len(columns)} evaluations: one figure shows 1 to {len(STYLES)}")

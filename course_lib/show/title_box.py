@@ -41,7 +41,7 @@ THREAD = "title box"  # the name of the thread that writes
 
 
 def poem_html(title: str, text: str, state: State, note: str = "", origin: str = "") -> Html:
-    """A poem in vertical columns from right to left, one couplet a column, above a line that tells its state.
+    """A poem in vertical columns from right to left, one couplet a column, above a line that says its state.
 
     `note` is an extra sentence, such as why a title was refused. A poem that the model ended has the signs of its tones
     and rhymes, and below it `origin`, a sentence on its nearest training poem.
@@ -85,7 +85,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Fields for the title and the settings, the buttons *Write* and *Stop*, and a page for the poem.
 
     A thread writes one poem at a time, so that *Stop* can be pressed meanwhile. `pace` is the least time between two
-    characters, in seconds. Sliders have no name that a screen reader could read, so each has a number field beside it.
+    characters, in seconds. A screen reader cannot name a slider, so each slider has a number field beside it.
     The menu of instructions is hidden if the checkpoint was taught only one.
     """
 
@@ -145,7 +145,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._thread.join(seconds)
 
     def _work(self) -> None:
-        """Run in the thread: show each character, then how the poem ended, and let the next poem begin."""
+        """The work of the thread: it shows each character, then how the poem ended, and lets the next poem begin."""
         title = text = note = origin = ""
         state: State = "refused"
         try:
@@ -158,7 +158,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             if title:  # a refused title is empty
                 stream = self._stream = write(self._checkpoint, title, settings, self.instruction.value, best_of)
                 self.page.value = poem_html(title, "", "writing" if best_of == 1 else "choosing", note)
-                if self._stopping.is_set():  # before there was a stream
+                if self._stopping.is_set():  # Stop was pressed before there was a stream
                     stream.stop()
                 for _ in stream:
                     text = stream.text
