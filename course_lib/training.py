@@ -191,7 +191,7 @@ class Trainer:
         if not math.isfinite(loss):
             start = step % self.recipe.steps_per_epoch(self.settings.accumulate) * self.settings.accumulate
             data = f"The data of this step: `next(batches.epoch({epoch}, {start}))`"
-            raise FloatingPointError(f"the loss of step {step} is {loss}: try a lower learning rate. {data}")
+            raise FloatingPointError(f"the loss of step {step + 1} is {loss}: try a lower learning rate. {data}")
 
     def evaluate(self) -> Loss | None:
         """The losses on the recipe's evaluation set, each token counted once; None without such a set."""

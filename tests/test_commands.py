@@ -152,7 +152,7 @@ def test_a_loss_that_is_no_number_is_told(home: Path, capsys: pytest.CaptureFixt
         told = refused(capsys, "pretrain", *TINY, "--run-folder", "runs/nan")
     finally:
         handle.remove()
-    assert "the loss of step 1 is nan: try a lower learning rate" in told
+    assert "the loss of step 2 is nan: try a lower learning rate" in told
 
 
 # --- a run on disk --------------------------------------------------------------------------------

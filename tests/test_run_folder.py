@@ -145,7 +145,7 @@ def test_a_broken_step_leaves_the_saved_state_alone(new_trainer: NewTrainer, tmp
     next(runs)
     saved = (tmp_path / "state.safetensors").read_bytes()
     trainer.model.get_parameter("model.norm.weight").data[0] = float("nan")
-    with pytest.raises(FloatingPointError, match="loss of step 1 is nan"):
+    with pytest.raises(FloatingPointError, match="loss of step 2 is nan"):
         next(runs)
     assert (tmp_path / "state.safetensors").read_bytes() == saved
 
