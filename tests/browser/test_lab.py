@@ -270,6 +270,7 @@ def test_the_plot_moves_while_the_model_learns(browser: Browser, lab: str) -> No
 def test_picture_of_the_title_box(box: Box, pictures: Path) -> None:
     box.put(DEMO_TITLE)
     box.says("Finished")
+    expect(box.whole.get_by_text("Nearest Tang training poem")).to_be_visible()
     box.title.blur()
     box.whole.screenshot(path=pictures / "title_box.png")
 
