@@ -446,7 +446,9 @@ def test_a_loss_that_is_no_number_stops_the_run_keeps_the_weights_and_names_the_
     with torch.no_grad():
         trainer.model.model.norm.weight[0] = math.nan
     kept = weights(trainer)
-    with pytest.raises(FloatingPointError, match=rf"step {broken + 1} is nan.*next\(batches.epoch\(1, {accumulate}\)\)"):
+    with pytest.raises(
+        FloatingPointError, match=rf"step {broken + 1} is nan.*next\(batches.epoch\(1, {accumulate}\)\)"
+    ):
         next(iter(trainer))
     assert all(torch.equal(kept[n], t) or n == "model.norm.weight" for n, t in weights(trainer).items())
     assert trainer.step == broken
