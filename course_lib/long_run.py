@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from course_lib.cards import card
 from course_lib.checkpoints import CheckpointError, save_checkpoint
-from course_lib.engine.machine import release_memory
 from course_lib.evaluation import Evaluation, evaluate, held_out_loss
 from course_lib.losses import Loss
 from course_lib.model import PoetryModel
@@ -38,7 +37,6 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
         KeyboardInterrupt: Ctrl-C was pressed; a single process has saved every whole step in `folder`.
     """
     folder.claim(trainer)
-    release_memory()  # of whatever the program did before
     with closing(folder.run(trainer)) as reports:  # closing it saves, whatever stops `narrate`
         for _ in narrate(reports):
             pass

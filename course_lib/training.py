@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.batches import Batch
-from course_lib.engine.machine import Machine, Pending
+from course_lib.engine.machine import Machine, Pending, release_memory
 from course_lib.engine.optimizers import KeepFloat32, load_optimizer_tensors, make_optimizers, optimizer_tensors
 from course_lib.losses import Loss, LossSums, mean_loss, total
 from course_lib.recipes.recipe import Recipe
@@ -128,6 +128,7 @@ class Trainer:
                 checked one step later, so that the program need not wait for it.
             ValueError: a step has no token to learn.
         """
+        release_memory()  # of an earlier run
         accumulate = self.settings.accumulate
         while self.step < self.settings.steps:
             epoch, step = divmod(self.step, self.recipe.steps_per_epoch(accumulate))
