@@ -2,7 +2,8 @@
 
 Each contender runs in a process of its own, one after the other. All begin with the same weights and read the same
 poems, about 32 poems a step, with AdamW. Products are bfloat16 or float32, whichever is faster on this machine. The
-first steps, in which things are compiled, are timed apart. It needs `transformers` and `trl`:
+first steps, in which things are compiled, are timed apart. So are the matrix products of one of our steps, run by
+themselves: no step can take less time. It needs `transformers` and `trl`:
 `python -m pip install --editable ".[bench]" --constraint constraints.txt`.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,9 +28,11 @@ from results import add_save_option, save
 from torch import Tensor, nn
 
 from course_lib import paths
-from course_lib.batches import IGNORE, Example, make_example, pack
+from course_lib.batches import IGNORE, Example, ceil_div, make_example, pack
 from course_lib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from course_lib.engine.chunked_loss import piece_for
 from course_lib.engine.machine import Machine, product_times
+from course_lib.model import ModelConfig
 from course_lib.poems import load_poems
 from course_lib.recipes import finetuning
 from course_lib.roles import example_segments
@@ -47,6 +51,7 @@ class Clock:
     seconds: float
     tokens: float = 0.0
     places: float = 0.0
+    products: Callable[[], None] | None = None  # the matrix products of a step, by themselves
     start: float = field(default_factory=time.perf_counter)
     ends: list[float] = field(default_factory=list)
 
@@ -60,7 +65,8 @@ class Clock:
         import resource
 
         steps = [b - a for a, b in zip(self.ends[WARM_UP - 1 :], self.ends[WARM_UP:], strict=False)]
-        return {
+        own = {"times_its_products": median(steps) / seconds(self.products)} if self.products else {}
+        return own | {
             "tokens_per_second": self.tokens / median(steps),
             "flops": 6 * parameters * self.places / median(steps),
             "padding": 1 - self.tokens / self.places,
@@ -82,9 +88,47 @@ def ours(clock: Clock, compiled: bool) -> None:
     lengths = [len(example.input_ids) for example in read_examples(recipe.checkpoint)]
     clock.tokens = sum(lengths) / len(pack(lengths, CONTEXT)) * ROWS
     clock.places = ROWS * CONTEXT
+    learned, predicted = map(int, recipe.count([next(recipe.batches.epoch(0))]))
+    clock.products = products(recipe.checkpoint.model.config, learned, predicted)
     for _ in trainer:
         if not clock.tick():
             return
+
+
+def products(config: ModelConfig, learned: int, predicted: int) -> Callable[[], None]:
+    """All matrix products of a step on `ROWS` rows, forward and backward, in the types and shapes of the step."""
+    size, mlp, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+
+    def matrix(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=MACHINE.precision)
+
+    def linear(rows: int, inputs: int, outputs: int) -> list[tuple[Tensor, Tensor]]:
+        x, weight, gradient = matrix(rows, inputs), matrix(outputs, inputs), matrix(rows, outputs)
+        return [(x, weight.T), (gradient, weight), (gradient.T, x)]
+
+    shapes = [(size, size)] * 4 + [(size, mlp)] * 2 + [(mlp, size)]
+    layer = [pair for inputs, outputs in shapes for pair in linear(ROWS * CONTEXT, inputs, outputs)]
+    q, scores = matrix(ROWS * heads, CONTEXT, config.head_dim), matrix(ROWS * heads, CONTEXT, CONTEXT)
+    layer += [(q, q.mT), (scores, q), (q, q.mT), (scores.mT, q), (scores, q), (scores.mT, q)]
+    piece = piece_for(MACHINE.device)
+    forward, *backward = linear(piece, size, config.vocab_size)
+    loss = [forward] * ceil_div(predicted, piece) + backward * ceil_div(learned, piece)
+
+    def run() -> None:
+        for a, b in layer * config.num_hidden_layers + loss:
+            a @ b
+
+    return run
+
+
+def seconds(run: Callable[[], None]) -> float:
+    """How long a run takes, the median of ten."""
+    times = []
+    for _ in range(11):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
 
 
 def plain_loop(
@@ -231,14 +275,20 @@ def measured(name: str, seconds: float) -> dict[str, float] | str:
 
 
 def summary(contenders: Mapping[str, Mapping[str, float]], limit: float) -> dict[str, Any]:
-    """The figures as `results/` keeps them: how many times as fast as each of the others the faster of ours is."""
+    """The figures as `results/` keeps them: how many times as fast as each of the others the faster of ours is.
+
+    `times_the_best`: as fast as the best of the others. `times_its_products`: a step, beside its matrix products.
+    """
     speeds = {name: found["tokens_per_second"] for name, found in contenders.items()}
     best = max((speeds[name], name) for name in speeds if name.startswith("ours"))
+    others = {name: round(best[0] / speed, 2) for name, speed in speeds.items() if not name.startswith("ours")}
     return {
         "precision": str(MACHINE.precision).removeprefix("torch."),
         "peak_gflops": round(limit / 1e9),
         "of_the_peak": contenders[best[1]]["of_the_peak"],
-        "times": {name: round(best[0] / speed, 2) for name, speed in speeds.items() if not name.startswith("ours")},
+        "times_its_products": contenders[best[1]]["times_its_products"],
+        "times": others,
+        "times_the_best": min(others.values(), default=None),
         "contenders": contenders,
     }
 
@@ -259,8 +309,8 @@ def main() -> None:
         return
     limit = peak()
     print(f"{MACHINE.full_name}; a product of 2048 x 2048: {limit / 1e9:.0f} GFLOP/s")
-    print("| contender | tokens/s | of the peak | padding | warm-up | first step | peak memory |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| contender | tokens/s | of the peak | × its products | padding | warm-up | first step | peak memory |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     contenders: dict[str, dict[str, float]] = {}
     for name in chosen.only:
         found = measured(name, chosen.seconds)
@@ -270,7 +320,8 @@ def main() -> None:
         found["of_the_peak"] = found.pop("flops") / limit
         contenders[name] = {key: round(value, 3) for key, value in found.items()}
         print(
-            f"| {name} | {found['tokens_per_second']:,.0f} | {found['of_the_peak']:.0%} | {found['padding']:.0%} "
+            f"| {name} | {found['tokens_per_second']:,.0f} | {found['of_the_peak']:.0%} "
+            f"| {found.get('times_its_products', math.nan):.2f} | {found['padding']:.0%} "
             f"| {found['warm_up_seconds']:.0f} s | {found['first_step_seconds']:.1f} s | {found['peak_gb']:.2f} GB |",
             flush=True,
         )

@@ -155,6 +155,23 @@ SECTIONS = (
         ),
     ),
     Section(
+        "On a GPU",
+        "gpu",
+        "python benchmarks/gpu.py --save",
+        (
+            Row("bf16 products of 4096 × 4096, TFLOP/s", "products/bf16/4096"),
+            Row("fine-tuning, AdamW, tokens/s", "finetuning/adamw/tokens_per_second", at_least=1_500_000),
+            Row("… Muon beside AdamW", "finetuning/muon_share", "%", at_least=0.85),
+            Row("pretraining, AdamW, tokens/s", "pretraining/adamw/tokens_per_second", at_least=2_000_000),
+            Row("… Muon beside AdamW", "pretraining/muon_share", "%", at_least=0.85),
+            Row("92 M parameters, tokens/s", "large/tokens_per_second"),
+            Row("… share of the speed of a large product", "large/share_of_products", "%", at_least=0.35),
+            Row("all Tang poems prepared in", "seconds_to_prepare", "s", at_most=3),
+            Row("notebook 4, the long run after compiling", "notebook_4/seconds", "s", at_most=30),
+            Row("… the same on a T4, an estimate", "notebook_4/t4_estimated_seconds", "m:s", at_most=900),
+        ),
+    ),
+    Section(
         "The poems of the shipped checkpoint",
         "quality",
         "python benchmarks/quality.py --save",

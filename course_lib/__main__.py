@@ -1,14 +1,19 @@
 """The command line: `python -m course_lib --help`."""
 
+import codecs
+import io
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
 
 from course_lib.commands.evaluate import evaluate, evaluate_loss
 from course_lib.commands.options import Refusal, note
-from course_lib.commands.train import finetune, pretrain
+from course_lib.commands.train import average, finetune, pretrain
 from course_lib.commands.write import write
 
 PROGRAM = "python -m course_lib"
@@ -26,10 +31,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help="Train small models on Chinese poems, write poems with them, and measure how good they are.",
     epilog=examples(
-        "write 春夜喜雨                                          # a poem",
-        "write 春夜喜雨 --checkpoint assets/checkpoints/base     # verse without end",
-        "finetune --steps 800                                    # a model of your own",
-        "evaluate                                                # how good it is",
+        "write 春夜喜雨                # a poem",
+        "write 春夜喜雨 --json         # a poem as JSON",
+        "finetune --steps 800          # a model of your own",
+        "evaluate                      # how good it is",
     )
     + f"\n\n`{PROGRAM} COMMAND --help` explains the options of a command. If a command cannot do what you ask, one "
     "line says why, and the exit status is 2.",
@@ -54,36 +59,74 @@ def corpus() -> None:
 
 
 EXAMPLES: dict[Callable[..., None], list[str]] = {
-    pretrain: ["pretrain", "pretrain --dynasties tang --steps 300 --run-folder runs/small --out checkpoints/small"],
-    finetune: ["finetune --steps 800", "finetune --epochs 5 --out checkpoints/thorough --run-folder runs/thorough"],
+    pretrain: ["pretrain", "pretrain --dynasties tang --steps 300"],
+    finetune: ["finetune --steps 800", "finetune --epochs 5 --run-folder runs/thorough"],
+    average: ["average runs/seed-0 runs/seed-1 --out checkpoints/average"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",
         "write 春夜喜雨 秋思 --count 3 --temperature 1",
-        "write 春夜喜雨 --checkpoint assets/checkpoints/base --max-new-tokens 100",
+        "write 春夜喜雨 --checkpoint assets/checkpoints/base",
         "write --titles titles.txt --out poems.jsonl",
     ],
-    evaluate_loss: ["evaluate-loss --split validation --checkpoint assets/checkpoints/base"],
-    evaluate: ["evaluate --titles 50 --checkpoint assets/checkpoints/base", "evaluate --candidates 8 --json"],
+    evaluate_loss: ["evaluate-loss --checkpoint assets/checkpoints/base"],
+    evaluate: ["evaluate --checkpoint assets/checkpoints/base", "evaluate --candidates 8 --json"],
 }
 for command, lines in EXAMPLES.items():
     app.command(epilog=examples(*lines))(command)
 
 
+def as_escapes(error: UnicodeError) -> tuple[str, int]:
+    """Characters that a stream's encoding lacks, as the escapes of JSON: so JSON stays JSON on every stream."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def prepare_streams() -> None:
+    """Make the three streams take any text. A closed one is replaced by one that leads nowhere."""
+    codecs.register_error("as_escapes", as_escapes)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # the first free number is that of the stream, so no other file gets it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper) and name != "stdin":
+            stream.reconfigure(errors="as_escapes")
+
+
+def drop_output() -> None:
+    """Drop what cannot be written any more. Python would try again when it ends, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 if it cannot do what was asked, 130 after Ctrl-C."""
+    """Run one command. Returns the exit status.
+
+    It is 0, or 2 if the command cannot do what was asked. After Ctrl-C it is 130, and 141 if nobody reads the output.
+    """
+    prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     usage_error: Any = typer.BadParameter.__base__  # newer versions of typer bring a click of their own
     try:
-        return int(typer.main.get_command(app).main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
+        command = typer.main.get_command(app)
+        status = int(command.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return status
+    except (BrokenPipeError, SystemExit):  # typer turns the first into the second
+        drop_output()
+        return 141
     except usage_error as error:
         message = f"{error.format_message()} (see `{getattr(error.ctx, 'command_path', PROGRAM)} --help`)"
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     except (ValueError, FloatingPointError) as error:  # CheckpointError and Refusal are ValueErrors
         message = str(error)
     except typer.Abort:
         return 130
-    note(" ".join(message.split()))
+    with suppress(OSError):
+        note(" ".join(message.split()))
+    drop_output()
     return 2
 
 

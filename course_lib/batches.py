@@ -4,12 +4,15 @@
 token at t is predicted at t - 1) happens once, in `course_lib.losses.next_tokens`.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_lib.instructions import POEM, Instruction, answered_by
 from course_lib.poems import Poem
@@ -45,6 +48,9 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """The number of batches in an epoch; all epochs have the same."""
 
+    def to(self, device: torch.device) -> Self:
+        """The same batches, with their tensors on `device`."""
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, beginning with number `start`."""
 
@@ -54,17 +60,11 @@ def ceil_div(a: int, b: int) -> int:
     return (a + b - 1) // b
 
 
-def epoch_order(count: int, seed: Seed, epoch: int) -> Sequence[int]:
-    """The numbers 0 to `count` - 1 in the order of this epoch; with `seed=None` they always ascend."""
-    return range(count) if seed is None else np.random.default_rng((seed, epoch)).permutation(count).tolist()
-
-
-def pad(rows: Sequence[Sequence[int] | np.ndarray], shape: tuple[int, int], value: int) -> Tensor:
-    """Rows of unequal length as one tensor of `shape` (B, T); `value` fills the rest, and rows that are missing."""
-    padded = torch.full(shape, value)
-    for row, numbers in enumerate(rows):
-        padded[row, : len(numbers)] = torch.as_tensor(numbers)
-    return padded
+def epoch_order(count: int, seed: Seed, epoch: int) -> Tensor:
+    """The numbers 0 to `count` - 1 in the order of this epoch, (count,); with `seed=None` they always ascend."""
+    if seed is None:
+        return torch.arange(count)
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
 
 
 class PlainTextBatches:
@@ -83,21 +83,30 @@ class PlainTextBatches:
         self.seed = seed
         self.shape = (batch_size, context)
         self.pad_id = tokenizer.pad_id
-        self.poems = [np.asarray(tokenizer.encode(pretraining_text(p)), dtype=np.uint16) for p in poems]
+        self.device = torch.device("cpu")
+        self.poems = [np.array(tokenizer.encode(pretraining_text(p)), dtype=np.int16) for p in poems]
         self.windows = ceil_div(sum(map(len, self.poems)) - 1, context - 1)
 
     def __len__(self) -> int:
         return ceil_div(self.windows, self.batch_size)
 
+    def to(self, device: torch.device) -> Self:
+        """The same batches, made on `device`."""
+        moved = copy.copy(self)
+        moved.device = device
+        return moved
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, (batch_size, context) each; their labels are the ids."""
-        text = np.concatenate([self.poems[i] for i in epoch_order(len(self.poems), self.seed, epoch)])
-        context = self.shape[1]
-        for first in range(start * self.batch_size, self.windows, self.batch_size):
-            windows = range(first, min(first + self.batch_size, self.windows))
-            rows = [text[w * (context - 1) :][:context].astype(np.int64) for w in windows]
-            input_ids = pad(rows, self.shape, self.pad_id)
-            yield Batch(input_ids, pad(rows, self.shape, IGNORE), input_ids != self.pad_id)
+        order = epoch_order(len(self.poems), self.seed, epoch).tolist()
+        text = torch.from_numpy(np.concatenate([self.poems[i] for i in order])).to(self.device)
+        rows, context = self.shape
+        missing = self.windows * (context - 1) + 1 - len(text)
+        windows = F.pad(text, (0, missing), value=self.pad_id).unfold(0, context, context - 1)  # (windows, context)
+        for batch in windows.split(rows)[start:]:
+            input_ids = F.pad(batch.long(), (0, 0, 0, rows - len(batch)), value=self.pad_id)
+            is_text = input_ids != self.pad_id
+            yield Batch(input_ids, input_ids.masked_fill(~is_text, IGNORE), is_text)
 
 
 def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], context: int) -> Example:
@@ -140,6 +149,19 @@ def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
     return rows
 
 
+def packed_tokens(examples: Sequence[Example], rows: Sequence[Sequence[int]], width: int, pad_id: int) -> Tensor:
+    """The ids, labels and positions of rows of examples, (3, rows + 1, width) int16. The last row is all padding."""
+    input_ids, labels = zip(*(examples[i] for row in rows for i in row), strict=True)
+    positions = map(range, map(len, input_ids))
+    used = torch.tensor([*(sum(len(examples[i].input_ids) for i in row) for row in rows), 0])
+    is_token = torch.arange(width) < used[:, None]  # (rows + 1, width)
+    parts = []
+    for lists, padding in ((input_ids, pad_id), (labels, IGNORE), (positions, 0)):
+        numbers = torch.from_numpy(np.fromiter(chain.from_iterable(lists), np.int16))
+        parts.append(torch.full(is_token.shape, padding, dtype=torch.int16).masked_scatter_(is_token, numbers))
+    return torch.stack(parts)
+
+
 class InstructionBatches:
     """Examples packed into rows of `context` tokens with little padding. Examples do not see each other.
 
@@ -157,6 +179,7 @@ class InstructionBatches:
         self.pad_id = pad_id
         self.examples = examples
         self.rows = pack([len(e.input_ids) for e in examples], context)
+        self.tokens = packed_tokens(examples, self.rows, context, pad_id)
 
     @classmethod
     def from_poems(
@@ -176,8 +199,7 @@ class InstructionBatches:
         prepared: dict[Poem, Example] = {}  # a poem that comes several times is prepared once
         for poem in dict.fromkeys(poems):
             instruction = answered_by(poem, instructions)
-            prompt = tokenizer.encode_segments(prompt_segments(poem.title, instruction))
-            if len(prompt) < context:
+            if sum(1 + len(text) for _, text in prompt_segments(poem.title, instruction)) < context:
                 prepared[poem] = make_example(tokenizer, example_segments(poem, instruction), context)
         examples = [prepared[poem] for poem in poems if poem in prepared]
         return cls(examples, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
@@ -190,12 +212,16 @@ class InstructionBatches:
         """The share of padding among all tokens of an epoch."""
         return 1 - sum(len(e.input_ids) for e in self.examples) / (len(self.rows) * self.shape[1])
 
+    def to(self, device: torch.device) -> Self:
+        """The same batches, with their tensors on `device`."""
+        moved = copy.copy(self)
+        moved.tokens = self.tokens.to(device)
+        return moved
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, (batch_size, context) each."""
         order = epoch_order(len(self.rows), self.seed, epoch)
-        for first in range(start * self.batch_size, len(order), self.batch_size):
-            rows = [[self.examples[i] for i in self.rows[row]] for row in order[first : first + self.batch_size]]
-            input_ids = pad([[i for e in row for i in e.input_ids] for row in rows], self.shape, self.pad_id)
-            labels = pad([[i for e in row for i in e.labels] for row in rows], self.shape, IGNORE)
-            positions = pad([[i for e in row for i in range(len(e.input_ids))] for row in rows], self.shape, 0)
-            yield Batch(input_ids, labels, input_ids != self.pad_id, positions)
+        order = F.pad(order, (0, len(self) * self.batch_size - len(order)), value=-1)  # -1: the row that is all padding
+        for rows in order.to(self.tokens.device).split(self.batch_size)[start:]:
+            input_ids, labels, position_ids = self.tokens[:, rows].long()
+            yield Batch(input_ids, labels, input_ids != self.pad_id, position_ids)

@@ -7,13 +7,15 @@ the run itself. The texts are in `assets/cards`.
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 
 from course_lib import paths
-from course_lib.checkpoints import WEIGHTS, read_card, sha256
+from course_lib.checkpoints import CARD, CONFIG, WEIGHTS, Checkpoint, read_card, read_json, sha256
+from course_lib.engine.llama_format import parse_config
 from course_lib.evaluation.held_out import unknown_share
 from course_lib.evaluation.metrics import Evaluation
 from course_lib.instructions import Instruction, to_rows
@@ -45,23 +47,43 @@ def card(
     """
     recipe, checkpoint = trainer.recipe, trainer.recipe.checkpoint
     facts: dict[str, Any] = {"kind": recipe.kind}
-    losses: dict[str, Any] = {"unit": "nats per character"}
     if checkpoint.instructions:
         facts["instructions"] = to_rows(checkpoint.instructions)
-        losses["validation_response"] = round(loss.response, 4)
-        losses["validation_whole_sequence"] = round(loss.whole, 4)
-    else:
-        losses["validation"] = round(loss.whole, 4)
-        losses["validation_unknown_characters"] = round(unknown_share(checkpoint, validation), 6)
     run = run_facts(trainer, folder)
     if recipe.parent:
         facts["parent"] = {"name": recipe.parent.name, "sha256": sha256(recipe.parent / WEIGHTS)}
         if recipe.kind == "base":
             run = added_up(run, facts["parent"], read_card(recipe.parent))
-    facts |= {**run, "losses": {**losses, "validation_poems": len(validation)}}
+    if recipe.teacher:
+        run["teacher"] = teacher_facts(recipe.teacher)
+    facts |= {**run, "losses": loss_facts(checkpoint, validation, loss)}
     if test:
         facts["test"] = test.as_dict()
     return Card(facts, story(facts, checkpoint.instructions))
+
+
+def average_card(
+    folders: Sequence[Path], checkpoint: Checkpoint, validation: Sequence[Poem], loss: Loss, test: Evaluation | None
+) -> Card:
+    """The card of `checkpoint`, the average of the models in `folders`. Steps, tokens and minutes are their sums."""
+    cards = [read_card(folder) for folder in folders]
+    sums = {name: round(sum(card[name] for card in cards), 1) for name in ("steps", "tokens_seen", "minutes")}
+    parts = [{name: card[name] for name in ("sha256", "steps", "settings", "losses")} for card in cards]
+    facts = {**cards[0], **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
+    facts |= {"date": today()} | ({"test": test.as_dict()} if test else {})
+    return Card(facts, story(facts, checkpoint.instructions))
+
+
+def loss_facts(checkpoint: Checkpoint, validation: Sequence[Poem], loss: Loss) -> dict[str, Any]:
+    """The facts about the loss on the validation poems."""
+    facts: dict[str, Any] = {"unit": "nats per character"}
+    if checkpoint.instructions:
+        facts["validation_response"] = round(loss.response, 4)
+        facts["validation_whole_sequence"] = round(loss.whole, 4)
+    else:
+        facts["validation"] = round(loss.whole, 4)
+        facts["validation_unknown_characters"] = round(unknown_share(checkpoint, validation), 6)
+    return facts | {"validation_poems": len(validation)}
 
 
 def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
@@ -77,20 +99,34 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in recipe.checkpoint.model.parameters()),
         "shape": asdict(config),
         "settings": {
-            **{name: value for name, value in settings.items() if name not in ("steps", "evaluate_every")},
+            **{name: value for name, value in settings.items() if name not in ("steps", "evaluate_every", "patience")},
             "batch_size": recipe.batches.batch_size,
             "context": config.max_position_embeddings,
             "seed": recipe.batches.seed,
         },
         "steps": trainer.step,
+        **({"kept_step": trainer.best_step} if trainer.settings.patience else {}),
         "epochs": round(epochs, 2),
         "tokens_seen": trainer.tokens_seen,
         "minutes": round(trainer.seconds / 60, 1),
         "tokens_per_second": round(median(speeds)) if speeds else None,
         "hardware": "; ".join(folder.machines()),
         "torch": str(torch.__version__),  # YAML does not know the class of this string
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
     }
+
+
+def today() -> str:
+    """The date, as the card has it."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def teacher_facts(folder: Path) -> dict[str, Any]:
+    """The facts about a teacher: its name, checksum and shape, and its losses if it has a card that tells them."""
+    shape = asdict(parse_config(read_json(folder / CONFIG)))
+    facts = {"name": folder.name, "sha256": sha256(folder / WEIGHTS), "shape": shape}
+    losses = read_card(folder).get("losses") if (folder / CARD).is_file() else None
+    return facts | ({"losses": losses} if losses else {})
 
 
 def data_facts(poems: Sequence[Poem], epochs: float) -> dict[str, Any]:
@@ -116,7 +152,7 @@ def added_up(run: Mapping[str, Any], parent: Mapping[str, Any], before: Mapping[
     for dynasty in [name for name in DYNASTIES if name in run["data"]]:
         times = data.get(dynasty, {}).get("times_read", 0) + run["data"][dynasty]["times_read"]
         data[dynasty] = run["data"][dynasty] | {"times_read": round(times, 2)}
-    kept = ("data", "settings", "steps", "tokens_seen", "minutes", "date", "note")
+    kept = ("data", "settings", "teacher", "steps", "tokens_seen", "minutes", "date", "note")
     sums = {name: round(run[name] + before[name], 1) for name in ("steps", "tokens_seen", "minutes")}
     return {
         **run,
@@ -130,11 +166,15 @@ def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
     """The card's text, with the figures of `facts`."""
     folder = paths.ASSETS / "cards"
     read = [(DYNASTIES[name], facts["data"][name]) for name in DYNASTIES if name in facts["data"]]
-    text = (folder / STORIES[facts["kind"]]).read_text(encoding="utf-8")
+    parts = {"teacher": "distilled.md", "average_of": "average.md"}
+    names = [STORIES[facts["kind"]], *(name for fact, name in parts.items() if fact in facts)]
+    text = "".join((folder / name).read_text(encoding="utf-8") for name in names)
     return text.format(
         poems=" and ".join(f"{data['poems']:,} {name} poems ({data['times_read']:g} times)" for name, data in read),
         parameters=f"{facts['parameters'] / 1e6:.1f} million",
         parent=facts.get("parent", {}).get("name", "unnamed"),
+        teacher=facts.get("teacher"),
+        runs=len(facts.get("average_of", ())),
         instructions="\n".join(f"- `{each.name}`: {each.wording}" for each in instructions),
         wording=instructions[0].wording if instructions else "",
     ) + (folder / "held_out.md").read_text(encoding="utf-8")

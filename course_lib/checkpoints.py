@@ -94,6 +94,27 @@ def grow_embedding(model: PoetryModel, vocab_size: int) -> PoetryModel:
     return grown
 
 
+def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """A checkpoint whose weights are the means of those of `checkpoints`: a model soup (Wortsman et al. 2022).
+
+    All must have been trained from the same weights; otherwise the means are of no use. Raises ValueError if they
+    differ in shape, vocabulary or instructions.
+    """
+    first, *others = checkpoints
+    for other in others:
+        same = {
+            "shape": first.model.config == other.model.config,
+            "vocabulary": first.tokenizer.backend.get_vocab() == other.tokenizer.backend.get_vocab(),
+            "instructions": first.instructions == other.instructions,
+        }
+        if different := [part for part, is_same in same.items() if not is_same]:
+            raise ValueError(f"models of different {different[0]} have no average")
+    states = [checkpoint.model.state_dict() for checkpoint in checkpoints]
+    model = PoetryModel(first.model.config).to(first.device)
+    model.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    return replace(first, model=model.eval())
+
+
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, facts: Mapping[str, Any], story: str) -> None:
     """Write a checkpoint folder, with `facts` as the card's header and `story` as its text.
 

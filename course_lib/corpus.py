@@ -1,6 +1,6 @@
 """Makes the poem files from their source. Learners need it only for the Song poems, an addition to pretraining.
 
-    fetch ─► read ─► clean ─► drop duplicates ─► split by hash ─► drop near-duplicates of held-out poems
+    fetch ─► read ─► clean ─► drop duplicates ─► split ─► replace variants ─► drop near-duplicates of held-out poems
 
 Each rule counts the records that it changes or drops. `build` writes the counts beside the poems, and
 `assets/poems/README.md` lists them.
@@ -14,28 +14,35 @@ import subprocess
 import tarfile
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
+from opencc import OpenCC
+
 from course_lib import paths
 from course_lib.poems import DEMO_TITLE, Dynasty, Poem, poem_file, save_poems
-from course_lib.prosody import han
+from course_lib.prosody import HAN, han
 
 PACKAGE = "chinese-poetry@2.0.1"
 INTEGRITY = "sha512-KtYARvV7CWNtax0na9+Jn6PlhGgSoid7PWyDzXI4KsCEm2odZcqEQyval5koaLygZnM/EQ3lfJ//25K8p3uHNg=="
 HELD_OUT = 1_000  # poems in the validation split, and as many in the test split
 
-BRACKETS = {"（": "）", "(": ")", "〔": "〕", "〖": "〗", "【": "】", "[": "]", "〈": "〉"}
+BRACKETS = {"（": "）", "(": ")", "［": "］", "〔": "〕", "〖": "〗", "【": "】", "[": "]", "〈": "〉"}
 LOST = re.compile(r"[□○●◎{}⿰-⿿\ue000-\uf8ff…=|/]")  # signs in place of a character that the source could not print
 RESTORED = re.compile(r"\[([^\[\]一二三四五六七八九十○\d])\]")  # "[蛾]眉": an editor's reading, kept
 NOTE_ROW = re.compile(r"(出處|附注|按|詩題)：.*", re.DOTALL)
 QUOTES = re.compile(r"[「」『』《》“”‘’\s·-]")
+NOT_IN_A_NAME = re.compile(rf"{{[^{{}}]*}}|[^{HAN}、]")  # {…} describes a character that the source could not print
 MARKS = "，。？！；：、"
+NOT_IN_A_POEM = re.compile(rf"[^{HAN}{MARKS}《》· ]")
 REPEATED_MARKS = re.compile(rf"([{MARKS}])[{MARKS}]+")
 SERIES = re.compile(r"\s+其?([一二三四五六七八九十百○〇]+)\s*$")  # "秋思三首 其二" has the number 二
 ROW_END = re.compile(r"(?<=[。？！；])")
+OWN_CHARACTERS = "冲丰叶苹帘衹"  # variants in dictionaries of today, other words in classical verse
+USUAL = 20  # a form is usual if the poems have it at least so often, and so many times as often as its variant
 MIN_CHARACTERS = 4  # this also drops the bodies 空, 佚, 闕 and 缺, which mean in the source that there is no text
 
 Record = dict[str, Any]  # one poem in the source: "title", "author", "paragraphs", and keys that are not used here
@@ -109,7 +116,8 @@ def clean(record: Record, dynasty: Dynasty, counts: Counts | None = None) -> Poe
         return "unbalanced brackets"
     number = found[1] if (found := SERIES.search(title)) else ""
     title = noted("series number parted from title", title, SERIES.sub("", title))
-    title = noted("title punctuation turned to spaces", title, " ".join(re.sub(r"[。，○]+", " ", title).split()))
+    title = noted("title punctuation turned to spaces", title, " ".join(re.sub(r"[。，○”]+", " ", title).split()))
+    author = noted("names cleaned", author, NOT_IN_A_NAME.sub("□", QUOTES.sub("", author)))
     body = noted("notes after the poem cut", body, NOTE_ROW.sub("", body))
     body = noted("quotation marks and spaces removed", body, QUOTES.sub("", body))
     body = noted("repeated marks joined", body, REPEATED_MARKS.sub(r"\1", body).lstrip(MARKS))
@@ -119,8 +127,8 @@ def clean(record: Record, dynasty: Dynasty, counts: Counts | None = None) -> Poe
         return "empty body"
     if LOST.search(title + body):
         return "lost characters"
-    if re.search(r"[\x00-\x1f!-~]", title + body):
-        return "digits or Latin letters left"
+    if NOT_IN_A_POEM.search(title + body):
+        return "other signs left"
     couplets = tuple(row for row in ROW_END.split(body) if row)
     return Poem(title, author or "佚名", couplets, number, dynasty)
 
@@ -210,6 +218,25 @@ def near_duplicates(held_out: list[Poem], poems: list[Poem]) -> set[int]:
     return found
 
 
+def usual_forms(poems: Iterable[Poem]) -> dict[str, str]:
+    """Variants of characters, such as 烟, and the form that is usual in these poems: 煙.
+
+    The pairs come from OpenCC's tables for Simplified, Japanese, Taiwan's and Hong Kong's forms.
+    """
+    counts = Counter("".join(poem.title + poem.text for poem in poems))
+    tables = [OpenCC(name) for name in ("s2t", "jp2t", "tw2t", "hk2t")]
+    variants = {c for c in map(chr, range(0x3400, 0xA000)) if c not in OWN_CHARACTERS}
+    pairs = ((c, table.convert(c)) for table in tables for c in sorted(variants))
+    return {c: form for c, form in pairs if form != c and counts[form] >= USUAL * max(1, counts[c])}
+
+
+def in_usual_forms(poem: Poem, usual: Mapping[str, str]) -> Poem:
+    """The poem, title included, with usual forms in place of variants."""
+    table = str.maketrans(dict(usual))
+    couplets = tuple(row.translate(table) for row in poem.couplets)
+    return replace(poem, title=poem.title.translate(table), couplets=couplets)
+
+
 def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty, Counts]:
     """Clean, split and write the poems of the archive; None: of the archive that `fetch` gets. Returns the counts.
 
@@ -224,14 +251,20 @@ def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty
     save_poems(validation, poem_file("validation"))
     tang_counts["test poems"], tang_counts["validation poems"] = len(test), len(validation)
     reserved = {digest(p) for p in test + validation}
+    usual: dict[str, str] = {}
     built: dict[Dynasty, Counts] = {"tang": tang_counts, "song": song_counts}
     for poems, (dynasty, counts) in zip((tang, song), built.items(), strict=True):
-        others = [p for p in poems if digest(p) not in reserved]
+        as_printed = [p for p in poems if digest(p) not in reserved]
+        usual = usual or usual_forms(as_printed)  # of the Tang poems, which come first
+        others = [in_usual_forms(p, usual) for p in as_printed]
+        counts["variants replaced"] = sum(new != old for new, old in zip(others, as_printed, strict=True))
         dropped = near_duplicates(test + validation, others)
         train = [p for i, p in enumerate(others) if i not in dropped]
         counts["near-duplicates of held-out poems"] = len(dropped)
         counts["training poems"] = len(train)
         counts["training characters"] = sum(len(han(p.text)) for p in train)
         save_poems(train, poem_file("train", dynasty))
+    rows = (f"{variant} {form}\n" for variant, form in sorted(usual.items()))
+    poem_file("test").with_name("variants.txt").write_text("".join(rows), encoding="utf-8")
     poem_file("test").with_name("counts.json").write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
     return built

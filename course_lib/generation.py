@@ -4,6 +4,7 @@ A poem depends on checkpoint, title, instruction, settings and seed. It is the s
 with others, unless two tokens are so close that rounding decides: about one poem in 2,000.
 """
 
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -22,6 +23,7 @@ from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, d
 from course_lib.tokenizer import CharacterTokenizer
 
 Reason = Literal["end", "length", "stopped"]
+PRINTABLE = string.printable[:95]  # ASCII, with the blank
 LINE_ENDS = "，。？！；：\n \u3000"  # and white space, or a line after a blank would look new
 
 
@@ -35,9 +37,14 @@ class GenerationLimits(NamedTuple):
 
 
 def generation_limits(tokenizer: CharacterTokenizer, stop: str = "") -> GenerationLimits:
-    """The limits for poems: they end at the end mark, or after the text `stop`, and have no other special token."""
+    """The limits for poems: they end at the end mark, or after the text `stop`.
+
+    They have no other special token. A model with roles writes poems alone, so it may not write a blank or a Latin
+    character; a base model also writes titles.
+    """
     end = tokenizer.eos_id
-    banned = tuple(i for i in tokenizer.special_tokens if i != end)
+    not_in_poems = tokenizer.encode(PRINTABLE) if tokenizer.has_roles else []
+    banned = tuple({*tokenizer.special_tokens, *not_in_poems} - {end})
     line_ends = frozenset(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id}
     return GenerationLimits(end, banned, line_ends, tuple(tokenizer.encode(stop)))
 

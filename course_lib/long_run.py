@@ -1,14 +1,14 @@
-"""A long training run, from its first step or its last save, to a finished checkpoint folder."""
+"""A long training run, from its first step or its last save, to a finished checkpoint; an average of several."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from course_lib.cards import card
-from course_lib.checkpoints import CheckpointError, save_checkpoint
+from course_lib.cards import average_card, card
+from course_lib.checkpoints import Checkpoint, CheckpointError, average, load_checkpoint, save_checkpoint
 from course_lib.evaluation import Evaluation, evaluate, held_out_loss
 from course_lib.losses import Loss
 from course_lib.model import PoetryModel
@@ -42,15 +42,34 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
             pass
     if not trainer.machine.world.is_main:
         return None
-    trained = trainer.recipe.checkpoint
-    model = PoetryModel(trained.model.config)  # with the file's 16-bit weights, which the card describes
-    model.load_state_dict({name: weight.half().float() for name, weight in trained.model.state_dict().items()})
-    checkpoint = replace(trained, model=model.to(trained.device))
-    validation = load_poems("validation")
-    loss = held_out_loss(checkpoint, validation)
-    test = evaluate(checkpoint, load_poems("test")) if checkpoint.instructions else None
-    save_checkpoint(checkpoint, out, *card(trainer, folder, validation, loss, test))
-    return Outcome(loss, test)
+    checkpoint = as_saved(trainer.recipe.checkpoint)
+    outcome = measured(checkpoint)
+    save_checkpoint(checkpoint, out, *card(trainer, folder, load_poems("validation"), *outcome))
+    return outcome
+
+
+def average_models(folders: Sequence[Path], out: Path) -> Outcome:
+    """Write the average of these models to `out`, with a card that names them, and measure it.
+
+    Raises CheckpointError if a model cannot be read, or ValueError if they do not belong together.
+    """
+    checkpoint = as_saved(average([load_checkpoint(folder) for folder in folders]))
+    outcome = measured(checkpoint)
+    save_checkpoint(checkpoint, out, *average_card(folders, checkpoint, load_poems("validation"), *outcome))
+    return outcome
+
+
+def as_saved(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with the 16-bit weights of its file, which the card describes."""
+    model = PoetryModel(checkpoint.model.config)
+    model.load_state_dict({name: weight.half().float() for name, weight in checkpoint.model.state_dict().items()})
+    return replace(checkpoint, model=model.to(checkpoint.device))
+
+
+def measured(checkpoint: Checkpoint) -> Outcome:
+    """The loss on the validation poems; if the model was taught to answer, also the metrics on the test poems."""
+    loss = held_out_loss(checkpoint, load_poems("validation"))
+    return Outcome(loss, evaluate(checkpoint, load_poems("test")) if checkpoint.instructions else None)
 
 
 def check_writable(*folders: Path) -> None:

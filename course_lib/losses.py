@@ -81,14 +81,29 @@ def loss_sums(model: Callable[..., Tensor], batch: Batch, dim: int | None = None
     return LossSums((losses * is_learned).sum(dim), is_learned.sum(dim), losses.sum(dim), (targets != IGNORE).sum(dim))
 
 
+def distillation_sums(model: Callable[..., Tensor], batch: Batch, teacher: Callable[..., Tensor]) -> LossSums:
+    """The sums over a batch for a model that learns the probabilities of `teacher`, which has the same vocabulary.
+
+    `response` is the cross entropy between the two at the learned tokens (Hinton et al. 2015, temperature 1). `whole`
+    is that of the batch's own tokens, as in `loss_sums`, and has no gradient.
+    """
+    targets, is_learned = targets_of(batch)
+    with torch.no_grad():
+        wanted = teacher(batch.input_ids, batch.position_ids).float().softmax(-1)
+    logits = model(batch.input_ids, batch.position_ids).float()
+    losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(0, 1), reduction="none").view_as(targets)
+    whole = token_losses(lambda *_: logits.detach(), batch, targets).sum()
+    return LossSums((losses * is_learned).sum(), is_learned.sum(), whole, (targets != IGNORE).sum())
+
+
 row_sums = partial(loss_sums, dim=1)  # (B,) each
 LossFunction = Callable[[Callable[..., Tensor], Batch], LossSums]  # such as `loss_sums`
 
 
-def count_targets(batches: Iterable[Batch]) -> tuple[int, int]:
-    """How many tokens of these batches are learned, and how many are predicted."""
-    learned = predicted = 0
+def count_targets(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """How many tokens of these batches are learned, and how many are predicted: () each, on the batches' device."""
+    learned = predicted = torch.tensor(0)
     for targets, is_learned in map(targets_of, batches):
-        learned += int(is_learned.sum())
-        predicted += int((targets != IGNORE).sum())
+        learned = learned + is_learned.sum()
+        predicted = predicted + (targets != IGNORE).sum()
     return learned, predicted

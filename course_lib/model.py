@@ -41,9 +41,9 @@ class ModelConfig:
 
     @classmethod
     def sized(cls, vocab_size: int, hidden_size: int = 256, layers: int = 6, context: int = 256) -> Self:
-        """A shape whose MLP is 8/3 as wide as the hidden size, rounded up to a multiple of 64 (Shazeer 2020)."""
-        mlp = 64 * ceil(8 * hidden_size / 192)
-        return cls(vocab_size, hidden_size, mlp, num_hidden_layers=layers, max_position_embeddings=context)
+        """A shape with four or more heads of up to 64 channels, and an MLP of 8/3 the hidden size (Shazeer 2020)."""
+        mlp, heads = 64 * ceil(8 * hidden_size / 192), max(4, hidden_size // 64)
+        return cls(vocab_size, hidden_size, mlp, layers, heads, max_position_embeddings=context)
 
     @property
     def head_dim(self) -> int:
@@ -178,11 +178,12 @@ class Layer(nn.Module):
         self.self_attn = Attention(config)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, x: Tensor, context: AttentionContext, cached: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)"""
-        x = x + self.self_attn(self.input_layernorm(x), context, cached)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), context, cached))
+        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
 
 
 class Decoder(nn.Module):
@@ -194,6 +195,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = nn.Dropout(0.0)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         cos, sin = rotary_angles(config)
@@ -202,7 +204,7 @@ class Decoder(nn.Module):
 
     def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """(B, T) -> (B, T, D)"""
-        x = self.embed_tokens(input_ids)
+        x = self.dropout(self.embed_tokens(input_ids))
         time = input_ids.shape[1]
         context = cache.advance(time, self.cos, self.sin) if cache else self._context(time, position_ids)
         for number, layer in enumerate(self.layers):
@@ -212,13 +214,13 @@ class Decoder(nn.Module):
     def _context(self, time: int, positions: Tensor | None) -> AttentionContext:
         if positions is None and self.cos.is_cuda:  # CUDA's kernel can be causal without a mask, which is faster
             return AttentionContext(self.cos[:time], self.sin[:time], causal=True)
+        column = torch.arange(time, dtype=torch.int32, device=self.cos.device)  # compiled, 64 bits take twice as long
+        back = column[:, None] - column  # (T, T): how many tokens each would look back
         if positions is None:
-            before = torch.ones(time, time, dtype=torch.bool, device=self.cos.device).tril()
-            return AttentionContext(self.cos[:time], self.sin[:time], as_mask(before))
+            return AttentionContext(self.cos[:time], self.sin[:time], as_mask(back >= 0))
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
-        example = (positions == 0).cumsum(dim=1)  # each position 0 begins a new example of the row
-        same = example[:, :, None] == example[:, None, :]
-        return AttentionContext(cos, sin, as_mask(same.tril())[:, None])
+        own = back <= positions.int()[:, :, None]  # because each example of a row counts from 0
+        return AttentionContext(cos, sin, as_mask((back >= 0) & own)[:, None])
 
 
 Head = Callable[[Tensor, Tensor], Tensor]
@@ -243,6 +245,12 @@ class PoetryModel(nn.Module):
             nn.init.normal_(module.o_proj.weight, std=small)
         if isinstance(module, MLP):
             nn.init.normal_(module.down_proj.weight, std=small)
+
+    def set_dropout(self, share: float) -> None:
+        """Set how many values a training step drops after the embedding, attention and MLP (Srivastava et al. 2014)."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor | None = None, head: Head = F.linear, cache: KVCache | None = None

@@ -23,6 +23,9 @@ def cache_folder() -> Path:
 
 
 def own_or_shipped(folder: Path | None = None) -> Path:
-    """The checkpoint folder to use: `folder` if given, else the learner's own model, else the shipped one."""
-    own = OWN if (OWN / "model.safetensors").is_file() else FINETUNED
-    return folder or own
+    """The checkpoint folder to use: `folder` if given, else the learner's own model, else the shipped one.
+
+    Their own is looked for here, then where the notebooks save it, then where a command saves it, seen from a notebook.
+    """
+    places = (place / OWN for place in (Path(), Path("notebooks"), Path("..")))
+    return folder or next((own for own in places if (own / "model.safetensors").is_file()), FINETUNED)

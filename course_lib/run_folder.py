@@ -3,7 +3,7 @@
 run.json             what the run was started with, and the machines it ran on
 tokenizer.json       the vocabulary, if this run made it (pretraining)
 log.jsonl            one line for each step
-state.safetensors    weights, optimizer and random numbers after the last saved step
+state.safetensors    weights and optimizer after the last saved step; the best weights so far, if there is patience
 """
 
 import json
@@ -28,7 +28,7 @@ from course_lib.tokenizer import CharacterTokenizer
 from course_lib.training import StepReport, Trainer
 
 RECORD, LOG, STATE = "run.json", "log.jsonl", "state.safetensors"
-FIXED_SETTINGS = ("optimizer", "weight_decay", "max_grad_norm", "accumulate")  # the same for all steps of a run
+FIXED_SETTINGS = ("optimizer", "weight_decay", "dropout", "max_grad_norm", "accumulate")  # fixed for a run
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class RunFolder:
             settings = trainer.settings
             identity = {**trainer.recipe.identity, **{name: getattr(settings, name) for name in FIXED_SETTINGS}}
             before, machines = self._record()
-            for name, value in json.loads(json.dumps(identity)).items():
-                if before and before.get(name) != value:
-                    self._refuse(f"a run with {name} {before.get(name)}, not {value}")
+            for name in {**identity, **before} if before else ():
+                if before.get(name) != identity.get(name):
+                    self._refuse(f"a run with {name} {before.get(name)}, not {identity.get(name)}")
             taken = self.steps_taken()
             if taken > settings.steps:
                 self._refuse(f"a run of {taken} steps, more than {settings.steps}")

@@ -2,37 +2,55 @@
 
     read_title("静夜思🌙", tokenizer)        ReadTitle("靜夜思", ("Left out: 🌙 …", "Read as 靜夜思: …"))
 
-All poems of the course are in Traditional characters, so a Simplified title is converted. OpenCC's conversion expects
-Simplified text: it would turn 故老云 ("the old men say") into 故老雲, with a cloud. So a title is converted only if one
-of its characters exists in Simplified printing alone.
+All poems of the course are in Traditional characters. Many Simplified characters stand for several Traditional ones:
+云 is 雲 (cloud) or 云 (to say). OpenCC's tables say what a character may stand for. Its phrases are modern, so the
+training poems decide instead: the likeliest title has the pairs of neighbours that they have most often. The same
+choice turns the forms of Taiwan, Hong Kong and Japan into those of the poems.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from math import log
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+from opencc import OpenCC
+
+from course_lib import paths
+from course_lib.poems import load_poems
 from course_lib.prosody import HAN, han
 from course_lib.roles import END, ROLE_TOKENS
 from course_lib.tokenizer import PAD, UNK, CharacterTokenizer
 
-if TYPE_CHECKING:
-    from opencc import OpenCC
-
 MAX_TITLE = 60  # characters; the longest title of a test poem has 56, and the context must also hold the poem
 
-# Characters that the conversion would change although Traditional printing has them too. Each occurs in the Tang
-# training poems five times or more, and at least a twentieth as often as the character it would become.
-IN_BOTH = (
-    "丑个么于云亘余兖党准几凭凶占却台吁吃后咤咨咸唇夸姹尸岳峰干床征恒悮挂撑斗朴杠栖毶沄洼涌游"
-    "溆灾熏猪猫疴皂眦确秘笋筑粤緼耻肴脉脚膻苧范荆莅葱藴蘖虬虱蜡蝎衮袜跖踪蹰辟迹郁醖采里雇鞲麽"
+# Pairs that OpenCC does not have: a character, and the one to read for it. The first rows are radicals (Unicode,
+# EquivalentUnifiedIdeograph.txt), the last rows old printings.
+PAIRS = (
+    "⺒巳⺓幺⺝月⺟母⺠民⺩王⺬示⻁虎⻄西⻅见⻆角⻉贝⻋车⻑長⻓长⻔门⻗雨⻘青⻙韦⻛风⻜飞⻝食"
+    "⻢马⻣骨⻤鬼⻥鱼⻦鸟⻧卤⻨麦⻩黄⻪黾⻫斉⻬齐⻭歯⻮齿⻯竜⻰龙⻱龜⻲亀⻳龟〇零﨑崎"
+    "靑青淸清眞真鄕鄉卽即旣既吿告隂陰髙高靣面囬回囘回卋世丗世秊年亊事葢蓋厯歷邉邊竒奇甞嘗䕶護㑹會觧解"
+    "凴憑裵裴斈學聮聯寳寶蘓蘇巗巖鼔鼓槗橋桒桑椉乘焭煢旾春昬昏𤣥玄𥙷補辤辭闗關賔賓畵畫緫總廵巡"
 )
+SAME = dict(zip(PAIRS[::2], PAIRS[1::2], strict=True))
+AGAIN = re.compile(rf"([{HAN}])[々〻]+")  # these marks repeat the character before them
 
 SPECIAL_TOKEN = re.compile("|".join(map(re.escape, (*ROLE_TOKENS, END, PAD, UNK))), re.IGNORECASE)
+SEPARATORS = set("《》、 ")
 STOPS = re.compile(r"[,.，。]+")  # become spaces, as in the corpus
-NOT_IN_A_TITLE = re.compile(rf"[^{HAN}《》、 ]")
+NOT_IN_A_TITLE = re.compile(rf"[^{HAN}\ufa0e-\ufa29{PAIRS}々〻《》、 ]")
 INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # Unicode categories (joiners, accents, control codes) left out without a note
+
+# Chosen on the titles of the validation poems.
+TITLE_WEIGHT = 4  # a title counts as often, because titles are what is read here
+SMOOTHING = 400  # a pair of neighbours counts as if each character had this many others after it
+PENALTY = 3.0  # nats that another character must win, unless the title is Simplified
+RARE = 20  # a character is Simplified alone if the poems have its counterpart this many times as often
 
 
 class ReadTitle(NamedTuple):
@@ -60,11 +78,12 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     special_tokens = SPECIAL_TOKEN.findall(text)
     text = STOPS.sub(" ", SPECIAL_TOKEN.sub("", text))
     left_out = special_tokens + [c for c in NOT_IN_A_TITLE.findall(text) if visible(c)]
-    title = " ".join(NOT_IN_A_TITLE.sub("", text).split())
+    text = " ".join(NOT_IN_A_TITLE.sub("", text).split())
     notes = []
     if special_tokens:
         notes.append(f"A special token such as {special_tokens[0]} is plain text in a title: it has no effect.")
-    if not han(title):
+    title = AGAIN.sub(lambda found: found[1] * len(found[0]), "".join(SAME.get(c, c) for c in text))
+    if not set(title) - SEPARATORS:
         reason = "There is no Chinese character in this title, and the model reads only those. Try 春雨 (spring rain)."
         return ReadTitle("", (*notes, reason))
     if len(title) > MAX_TITLE:
@@ -73,10 +92,15 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     if left_out:
         notes.append(f"Left out: {listed(left_out)} (the model reads Chinese characters only).")
     title, remark = to_traditional(title, tokenizer)
+    changed = [pair for pair in zip(text, title, strict=True) if pair[0] != pair[1]]
+    if not remark and changed:
+        old, new = map(listed, zip(*changed, strict=True))
+        remark = f"Read as {title}: the poems have {new} here, not {old}."
     if remark:
         notes.append(remark)
-    strange = [c for c in title if is_unknown(c, tokenizer)]
-    if len(strange) == len(han(title)):
+    characters = [c for c in title if c not in SEPARATORS]
+    strange = [c for c in characters if is_unknown(c, tokenizer)]
+    if strange == characters:
         reason = f"The model does not know {listed(strange)}: too few of its poems have it."
         return ReadTitle("", (reason, "Please try another title."))
     if strange:
@@ -84,34 +108,89 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     return ReadTitle(title, tuple(notes))
 
 
-@cache
-def converter(name: str) -> "OpenCC":
-    """The OpenCC conversion of this name. The first call reads its dictionaries."""
-    from opencc import OpenCC
-
-    return OpenCC(name)
-
-
-def is_simplified(character: str) -> bool:
-    """Whether a character exists in Simplified printing alone."""
-    return character not in IN_BOTH and converter("s2t").convert(character) != character
-
-
 def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]:
-    """A title in Traditional characters, and a remark about it; the remark is "" if there is nothing to say.
+    """A title in the characters of the poems, and a remark if it is, or may be, Simplified.
 
-    A title like 白云 may be both: "white clouds" in Simplified, "said in vain" in Traditional characters.
-    Such a title is kept, and the remark names the other reading.
+    A title with a character of Traditional printing alone is Traditional: only its odd characters are changed. A title
+    like 玩月 may be either. Then the poems must clearly prefer another reading; if they do not, the remark names it.
     """
-    converted = converter("s2t").convert(title)
-    if len(converted) == len(title):  # do not turn 荆 into 荊, which is in none of the poems
-        pairs = zip(title, converted, strict=True)
-        converted = "".join(old if is_unknown(new, tokenizer) else new for old, new in pairs)
+    simplified, printed = counterparts(tokenizer)
+
+    def is_simplified(character: str) -> bool:
+        """Whether a character exists in Simplified printing alone."""
+        return RARE * frequency(character) < max(map(frequency, simplified.get(character, "")), default=0)
+
+    def reading(as_simplified: bool, penalty: float) -> str:
+        options = []
+        for c in title:
+            odd = is_simplified(c)
+            others = printed.get(c, "") + (simplified.get(c, "") if odd or as_simplified else "")
+            options.append(({} if odd else {c: 0.0}) | dict.fromkeys(others, penalty))
+        return likeliest(options)
+
+    if not any(c in simplified or c in printed for c in title):
+        return title, ""
+    if converter("t2s").convert(title) != title:  # one character at least is Traditional
+        return reading(False, PENALTY), ""
+    meant = reading(True, 0)
     if any(map(is_simplified, title)):
-        return converted, f"Read as {converted}: you typed Simplified, the poems are in Traditional."
-    if converted != title and converter("t2s").convert(title) == title:
-        return title, f"Kept as typed. If you meant {converted}, type it in Traditional characters."
-    return title, ""
+        return meant, f"Read as {meant}: you typed Simplified, the poems are in Traditional."
+    likely = reading(True, PENALTY)
+    is_open = likely == title != meant
+    return likely, f"Kept as typed. If you meant {meant}, type it in Traditional characters." if is_open else ""
+
+
+converter = cache(OpenCC)  # by its name, such as "t2s"; the first call reads its dictionaries
+
+
+@lru_cache(maxsize=4)
+def counterparts(tokenizer: CharacterTokenizer) -> tuple[dict[str, str], dict[str, str]]:
+    """What a character may stand for, among those of the vocabulary: in Simplified, and in other printing."""
+    known = sorted(token for token in tokenizer.backend.get_vocab() if token == han(token))
+
+    def table(*conversions: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in conversions:
+            for c, form in zip(known, converter(name).convert("\n".join(known)).split("\n"), strict=True):
+                if form != c:
+                    found[form] = found.get(form, "") + c
+        return found
+
+    return table("t2s"), table("t2tw", "t2hk", "t2jp")
+
+
+@cache
+def usage(_: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """How often the training poems have each code point, and their pairs of neighbours as numbers, sorted.
+
+    The folder of the poems is passed for the cache alone, so that poems elsewhere are counted anew.
+    """
+    rows = (row for poem in load_poems("train") for row in (*[poem.title] * TITLE_WEIGHT, *poem.couplets))
+    codes = np.frombuffer("\n".join(["", *rows, ""]).encode("utf-32-le"), np.uint32).astype(np.int64)
+    return np.bincount(codes, minlength=0x110000), np.sort(codes[:-1] << 32 | codes[1:])
+
+
+def frequency(character: str) -> int:
+    """How often the training poems have a character."""
+    return int(usage(paths.ASSETS)[0][ord(character)])
+
+
+def log_probability(before: str, character: str) -> float:
+    """How likely a character is after another one in the training poems, in nats."""
+    pairs = usage(paths.ASSETS)[1]
+    pair = ord(before) << 32 | ord(character)
+    together = np.searchsorted(pairs, pair, "right") - np.searchsorted(pairs, pair)
+    expected = (frequency(character) + 0.5) / len(pairs)
+    return log((together + SMOOTHING * expected) / (frequency(before) + SMOOTHING))
+
+
+def likeliest(options: Sequence[Mapping[str, float]]) -> str:
+    """The likeliest title of one option for each place, each option with its penalty in nats (Viterbi 1967)."""
+    best = [("\n", 0.0)]  # the best title that ends in each option
+    for here in [*options, {"\n": 0.0}]:
+        steps = ([(t + c, p + log_probability(t[-1], c) - less) for t, p in best] for c, less in here.items())
+        best = [max(step, key=itemgetter(1)) for step in steps]
+    return best[0][0].strip("\n")
 
 
 def visible(text: str) -> bool:

@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, Literal, Self
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 
 from course_lib.batches import Batch
 from course_lib.engine.machine import Machine, Pending, release_memory
-from course_lib.engine.optimizers import KeepFloat32, load_optimizer_tensors, make_optimizers, optimizer_tensors
-from course_lib.losses import Loss, LossSums, mean_loss, total
+from course_lib.engine.optimizers import load_optimizer_tensors, make_optimizers, optimizer_tensors
+from course_lib.losses import Loss, LossFunction, LossSums, mean_loss, total
 from course_lib.recipes.recipe import Recipe
 
 
@@ -24,8 +23,10 @@ class TrainingSettings:
     """How to train, whatever the data.
 
     The learning rate rises during `warmup_steps`, stays constant, and falls in a straight line to zero during the last
-    `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. Raises ValueError if a setting
-    is out of its range.
+    `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. With
+    `patience`, a run stops after that many evaluations in a row without a lower loss on the response. It then ends with
+    the weights of its best evaluation, and so does a run that took all steps. Raises ValueError if a setting is out of
+    its range.
     """
 
     steps: int
@@ -34,8 +35,10 @@ class TrainingSettings:
     decay_fraction: float = 0.4
     optimizer: Literal["muon", "adamw"] = "adamw"
     weight_decay: float = 0.1
+    dropout: float = 0.0  # the share of values that the model forgets in each step
     max_grad_norm: float = 1.0
     evaluate_every: int = 0  # steps; 0: never
+    patience: int = 0  # evaluations; 0: take all steps, and keep the last weights
     accumulate: int = 1
 
     def __post_init__(self) -> None:
@@ -49,6 +52,10 @@ class TrainingSettings:
             raise ValueError(f"learning_rate is {self.learning_rate}, must be between 0 and 1")
         if not 0 <= self.decay_fraction <= 1:
             raise ValueError(f"decay_fraction is {self.decay_fraction}, must be in 0 … 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, must be at least 0 and below 1")
+        if self.patience and not self.evaluate_every:
+            raise ValueError(f"patience is {self.patience}, but evaluate_every is 0: there is nothing to wait for")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"optimizer is {self.optimizer!r}, must be 'muon' or 'adamw'")
 
@@ -65,10 +72,9 @@ class StepReport:
 
     step: int
     epoch: int
-    measured: Pending  # both losses and the norm of the gradient
+    measured: Pending  # both losses, and the norm of the gradient
+    counted: Pending  # the tokens predicted since the run began, and those predicted per second
     learning_rate: float
-    tokens_seen: int
-    tokens_per_second: float
     seconds: float
     evaluation: Loss | None = None
 
@@ -82,11 +88,22 @@ class StepReport:
         """The norm of the gradient before it was clipped."""
         return self.measured.read()[2]
 
+    @property
+    def tokens_seen(self) -> int:
+        """How many tokens were predicted since the run began."""
+        return int(self.counted.read()[0])
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The speed of this step, in predicted tokens."""
+        return float(self.counted.read()[1])
+
     def as_json(self) -> str:
         """One line for a JSON-lines log."""
-        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("measured", "evaluation")}
+        names = ("step", "epoch", "learning_rate", "tokens_seen", "tokens_per_second", "seconds", "grad_norm")
+        row = {name: getattr(self, name) for name in names}
         evaluation = self.evaluation and self.evaluation._asdict()
-        return json.dumps(row | {"loss": self.loss._asdict(), "grad_norm": self.grad_norm, "evaluation": evaluation})
+        return json.dumps(row | {"loss": self.loss._asdict(), "evaluation": evaluation})
 
     @classmethod
     def from_json(cls, line: str) -> Self:
@@ -94,8 +111,10 @@ class StepReport:
         row = json.loads(line)
         loss = Loss(**row.pop("loss"))
         measured = Pending(torch.tensor([*loss, row.pop("grad_norm")], dtype=torch.float64))
+        counts = [row.pop("tokens_seen"), row.pop("tokens_per_second")]
+        counted = Pending(torch.tensor(counts, dtype=torch.float64))
         evaluation = row.pop("evaluation")
-        return cls(measured=measured, evaluation=evaluation and Loss(**evaluation), **row)
+        return cls(measured=measured, counted=counted, evaluation=evaluation and Loss(**evaluation), **row)
 
 
 class Trainer:
@@ -106,22 +125,30 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, settings: TrainingSettings, machine: Machine) -> None:
-        """Move the recipe's model to the machine's device. Raises RuntimeError if this PyTorch lacks Muon."""
+        """Move the recipe's model to the machine's device."""
         self.recipe = recipe
         self.settings = settings
         self.machine = machine
         self.model = recipe.checkpoint.model.to(machine.device)
+        self.model.set_dropout(settings.dropout)
         self._wrapped = machine.world.wrap(self.model)
         self._compiled = machine.compile(self._wrapped)
-        self.optimizers = make_optimizers(self.model, settings.optimizer, settings.learning_rate, settings.weight_decay)
+        self.optimizers = make_optimizers(
+            self.model, settings.optimizer, settings.learning_rate, settings.weight_decay, machine.precision
+        )
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == torch.float16)
+        self._batches = recipe.batches.to(machine.device)
+        self._evaluation = None if recipe.evaluation is None else recipe.evaluation.to(machine.device)
         self.step = 0
-        self.tokens_seen = 0
+        self._tokens_seen = torch.zeros((), dtype=torch.int64, device=machine.device)
         self.seconds = 0.0
+        self.best_step = 0  # of the best evaluation, if there is patience
+        self._best_loss = math.inf
+        self._best_weights: dict[str, Tensor] = {}
         self._unchecked: list[tuple[Pending, int, int]] = []  # with the step and the epoch
 
     def __iter__(self) -> Iterator[StepReport]:
-        """Take the steps up to `settings.steps`.
+        """Take the steps up to `settings.steps`. With `settings.patience`, the model then gets its best weights.
 
         Raises:
             FloatingPointError: a loss is not a number. On the CPU the weights are those before that step. A GPU is
@@ -130,47 +157,70 @@ class Trainer:
         """
         release_memory()  # of an earlier run
         accumulate = self.settings.accumulate
-        while self.step < self.settings.steps:
+        while not self.is_done:
             epoch, step = divmod(self.step, self.recipe.steps_per_epoch(accumulate))
-            batches = self.recipe.batches.epoch(epoch, step * accumulate)
-            while self.step < self.settings.steps and (micro_batches := list(islice(batches, accumulate))):
-                yield self._take_step(epoch, micro_batches)
+            batches = self._batches.epoch(epoch, step * accumulate)
+            while not self.is_done and (micro_batches := list(islice(batches, accumulate))):
+                # A resumed run draws the same random numbers in each step; each process draws its own.
+                torch.manual_seed(hash((self.recipe.batches.seed or 0, self.step, self.machine.world.rank)))
+                report = self._take_step(epoch, micro_batches)
+                self._keep_if_best(report.evaluation)
+                yield report
+        if self.settings.patience and self._best_weights:
+            self.model.load_state_dict(self._best_weights)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are taken, or the patience is over."""
+        patience = self.settings.patience * self.settings.evaluate_every  # in steps
+        is_over = bool(self._best_weights) and 0 < patience <= self.step - self.best_step
+        return is_over or self.step >= self.settings.steps
+
+    def _keep_if_best(self, evaluation: Loss | None) -> None:
+        """Remember the weights if no earlier evaluation found a loss as low."""
+        if self.settings.patience and evaluation and evaluation.response < self._best_loss:
+            self._best_loss, self.best_step = evaluation.response, self.step
+            self._best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    @property
+    def tokens_seen(self) -> int:
+        """How many tokens were predicted since the run began; a GPU must finish its steps first."""
+        return int(self._tokens_seen)
 
     def _take_step(self, epoch: int, batches: Sequence[Batch]) -> StepReport:
         start = time.perf_counter()
         learning_rate = self.settings.learning_rate_at(self.step)
         measured, tokens = self._compute_gradients(batches)
         self._unchecked.append((measured, self.step, epoch))
-        while len(self._unchecked) > (0 if self.machine.device.type == "cpu" else 1):
+        is_last = self.step + 1 == self.settings.steps
+        unfinished = 0 if self.machine.device.type == "cpu" or is_last else 1  # steps that a GPU may still be computing
+        while len(self._unchecked) > unfinished:
             self._check(*self._unchecked.pop(0))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            with nullcontext() if self.machine.precision == torch.bfloat16 else KeepFloat32():
-                self.scaler.step(optimizer)
+            self.scaler.step(optimizer)
         self.scaler.update()
         self.step += 1
-        self.tokens_seen += tokens
+        self._tokens_seen += tokens
         seconds = time.perf_counter() - start
         self.seconds += seconds
         every = self.settings.evaluate_every
         is_due = every and (self.step % every == 0 or self.step == self.settings.steps)
         evaluation = self.evaluate() if is_due else None
-        speed = tokens / seconds
-        return StepReport(self.step, epoch, measured, learning_rate, self.tokens_seen, speed, self.seconds, evaluation)
+        counted = Pending(torch.stack((self._tokens_seen, (tokens / seconds).long())))
+        return StepReport(self.step, epoch, measured, counted, learning_rate, self.seconds, evaluation)
 
-    def _compute_gradients(self, batches: Sequence[Batch]) -> tuple[Pending, int]:
+    def _compute_gradients(self, batches: Sequence[Batch]) -> tuple[Pending, Tensor]:
         """Compute and clip the gradients of a step. Returns what was measured, and how many tokens were predicted."""
         learned, predicted = self.recipe.count(batches)
-        if not learned:
-            raise ValueError(f"step {self.step}: no token of this batch is to be learned; its mean loss is undefined")
         self.model.train()
         self.model.zero_grad()
         world = self.machine.world
         parts: list[LossSums] = []
         for batch in batches:
             with world.no_sync_until_last(self._wrapped, last=batch is batches[-1]):
-                sums = self._loss_sums(batch)
+                sums = self._loss_sums(batch, self.recipe.loss)
                 mean = sums.response / learned * world.size  # because the processes' gradients are averaged
                 self.scaler.scale(mean).backward()
             parts.append(LossSums(*(part.detach() for part in sums)))
@@ -178,17 +228,18 @@ class Trainer:
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        return Pending(torch.stack((step.response / learned, step.whole / predicted, grad_norm))), predicted
+        return Pending(torch.stack((step.response / learned, step.whole / predicted, grad_norm, learned))), predicted
 
-    def _loss_sums(self, batch: Batch) -> LossSums:
+    def _loss_sums(self, batch: Batch, loss: LossFunction) -> LossSums:
         """The sums of the rows that this process reads."""
-        batch = self.machine.to_device(self.machine.world.shard(batch))
         with self.machine.autocast():
-            return self.recipe.loss(self._compiled, batch)
+            return loss(self._compiled, self.machine.world.shard(batch))
 
     def _check(self, measured: Pending, step: int, epoch: int) -> None:
-        """Stop the run if the loss of a step is not a number."""
-        loss = measured.read()[0]
+        """Stop the run if a step has nothing to learn, or its loss is not a number."""
+        loss, _, _, learned = measured.read()
+        if not learned:
+            raise ValueError(f"step {step}: no token of this batch is to be learned; its mean loss is undefined")
         if not math.isfinite(loss):
             start = step % self.recipe.steps_per_epoch(self.settings.accumulate) * self.settings.accumulate
             data = f"The data of this step: `next(batches.epoch({epoch}, {start}))`"
@@ -196,17 +247,20 @@ class Trainer:
 
     def evaluate(self) -> Loss | None:
         """The losses on the recipe's evaluation set, each token counted once; None without such a set."""
-        if self.recipe.evaluation is None:
+        if self._evaluation is None:
             return None
         self.model.eval()
-        sums = (self._loss_sums(batch).stacked() for batch in self.recipe.evaluation.epoch(0))
+        loss = self.recipe.evaluation_loss
+        sums = (self._loss_sums(batch, loss).stacked() for batch in self._evaluation.epoch(0))
         return mean_loss(LossSums(*self.machine.world.all_reduce(part)) for part in sums)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a resumed run needs: tensors by name, and a few numbers. `course_lib.run_folder` writes it to disk."""
-        tensors = {"rng": torch.get_rng_state(), **optimizer_tensors(self.optimizers)}
+        tensors = optimizer_tensors(self.optimizers)
         tensors |= {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best_weights.items()}
         numbers = {"step": self.step, "tokens_seen": self.tokens_seen, "seconds": self.seconds}
+        numbers |= {"best_step": self.best_step, "best_loss": self._best_loss}
         return tensors, numbers | {"scaler": self.scaler.state_dict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
@@ -214,12 +268,15 @@ class Trainer:
 
         Raises RuntimeError if the state belongs to a model of another shape.
         """
-        weights = {n.removeprefix("model."): tensor for n, tensor in tensors.items() if n.startswith("model.")}
+        weights, self._best_weights = (
+            {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+            for kind in ("model.", "best.")
+        )
         self.model.load_state_dict(weights)
+        self.best_step, self._best_loss = numbers["best_step"], numbers["best_loss"]
         load_optimizer_tensors(self.optimizers, tensors)
-        torch.set_rng_state(tensors["rng"])
         self.step = numbers["step"]
-        self.tokens_seen = numbers["tokens_seen"]
+        self._tokens_seen.fill_(numbers["tokens_seen"])
         self.seconds = numbers["seconds"]
         if numbers["scaler"]:  # empty if the steps so far were not taken in float16
             self.scaler.load_state_dict(numbers["scaler"])

@@ -233,6 +233,18 @@ def test_plain_text_windows_predict_each_token_exactly_once(tokenizer: Character
     assert predicted == text[1:]
 
 
+@pytest.mark.parametrize("length", [30, 31, 32])
+def test_a_batch_is_filled_up_with_rows_of_padding(length: int) -> None:
+    """31 tokens fill two windows of 16, which share one token."""
+    tokenizer = CharacterTokenizer.train(["江"], min_count=1)
+    poem = Poem("江", "試筆", ("江" * (length - 4),))
+    (batch,) = PlainTextBatches([poem], tokenizer, context=16, batch_size=5).epoch(0)
+    lengths = [16, 16, 2, 0, 0] if length == 32 else [16, length - 15, 0, 0, 0]
+    assert batch.attention_mask.sum(1).tolist() == lengths
+    assert (batch.input_ids[~batch.attention_mask] == tokenizer.pad_id).all()
+    assert (batch.labels[~batch.attention_mask] == IGNORE).all()
+
+
 def test_an_empty_data_set_is_refused(tokenizer: CharacterTokenizer) -> None:
     with pytest.raises(ValueError, match="no poems"):
         PlainTextBatches([], tokenizer, context=16, batch_size=1)
@@ -247,6 +259,34 @@ def test_padding_and_end_are_two_different_tokens(tokenizer: CharacterTokenizer,
     assert tokenizer.pad_id != tokenizer.eos_id
     assert int(ends.sum()) == len(poems)
     assert torch.equal(batch.input_ids == tokenizer.eos_id, ends)
+
+
+# --- where they lie -------------------------------------------------------------------------------
+
+
+def test_batches_lie_on_the_device_that_they_were_moved_to(shuffled: NewBatches) -> None:
+    """On the device `meta` a tensor has a shape and no values, so nothing can be read back from it."""
+    batches = shuffled(1)
+    before = tokens_of(batches)
+    moved = batches.to(torch.device("meta"))
+    assert len(moved) == len(batches)
+    for here, there in zip(batches.epoch(0), moved.epoch(0), strict=True):
+        for part, other in zip(here, there, strict=True):
+            assert (part is None) == (other is None)
+            if part is not None and other is not None:
+                assert (other.device.type, other.shape, other.dtype) == ("meta", part.shape, part.dtype)
+    assert tokens_of(batches) == before
+    assert tokens_of(batches.to(torch.device("cpu"))) == before
+
+
+def test_packed_tokens_take_two_bytes_each_and_an_id_that_does_not_fit_is_refused() -> None:
+    examples = [Example([2**15 - 1] * 5, [IGNORE] * 5)]
+    batches = InstructionBatches(examples, pad_id=0, context=8, batch_size=1)
+    assert batches.tokens.element_size() == 2
+    (batch,) = batches.epoch(0)
+    assert batch.input_ids.tolist() == [[2**15 - 1] * 5 + [0] * 3]
+    with pytest.raises(OverflowError):
+        InstructionBatches([Example([2**15], [IGNORE])], pad_id=0, context=8, batch_size=1)
 
 
 def test_division_rounds_up() -> None:

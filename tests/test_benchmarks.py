@@ -1,13 +1,19 @@
 """The page of figures is made from the results, and the log of experiments keeps its form."""
 
 import json
+import math
 import re
 from pathlib import Path
 
+import gpu
 import page
 import pytest
 import results
+import torch
 from page import Row, Section
+
+from course_lib.engine.machine import Machine
+from course_lib.model import ModelConfig, PoetryModel
 
 LOG = Path(page.__file__).parent / "LOG.md"
 HEADING = re.compile(r"(\d{4}-\d\d-\d\d) (\S.*) \((kept|dropped|no difference|kept, then \w+)\)")
@@ -76,6 +82,34 @@ def test_a_result_is_saved_with_its_command_its_machine_and_the_versions(
     assert (saved["machine"], saved["figures"]) == ("a processor", {"speed": 2.0})
     assert {"python", "torch"} <= saved["versions"].keys()
     assert results.load(path.parent) == {"run": saved}
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_a_gpu_runs_on_a_cpu_and_has_every_figure_of_the_page() -> None:
+    machine = Machine(torch.device("cpu"), torch.bfloat16)
+    figures = dict(gpu.measure(machine, gpu.plan_for(machine, small=True)))
+    (section,) = (section for section in page.SECTIONS if section.script == "gpu")
+    assert [row.place for row in section.rows if page.at(figures, row.place) is None] == ["products/bf16/4096"]
+    assert figures["difference_of_losses"] == 0
+    assert figures["finetuning"]["muon"]["tokens_per_second"] > 0
+    table = [line for name, found in figures.items() for line in gpu.lines(name, found)]
+    assert len(table) == 15
+    assert all(line.count("|") == 4 for line in table)
+
+
+def test_the_estimate_for_a_card_adds_the_time_of_products_and_of_memory() -> None:
+    config = ModelConfig(500, 32, 64, 2)
+    parameters = sum(weight.numel() for weight in PoetryModel(config).parameters())
+    products = gpu.Card("", flops=1e12, reached=0.25, bytes_per_second=math.inf)
+    memory = gpu.Card("", flops=math.inf, reached=1, bytes_per_second=1e9)
+    both = gpu.Card("", flops=1e12, reached=0.25, bytes_per_second=1e9)
+    speeds = [gpu.estimated_tokens_per_second(config, card) for card in (products, memory, both)]
+    assert speeds[0] == pytest.approx(0.25e12 / (6 * parameters))
+    assert speeds[1] == pytest.approx(1e9 / (2 * (2 * 6 * (20 * 32 + 8 * 64) + 8 * 500)))
+    assert 1 / speeds[2] == pytest.approx(1 / speeds[0] + 1 / speeds[1])
 
 
 # --- the log --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,14 @@ import yaml
 
 from course_lib import paths
 from course_lib.cards import Card, card, story
-from course_lib.checkpoints import Checkpoint, read_card, save_checkpoint
+from course_lib.checkpoints import Checkpoint, read_card, save_checkpoint, sha256
 from course_lib.engine.machine import Machine
 from course_lib.evaluation import Evaluation, held_out_loss
 from course_lib.evaluation.metrics import Estimate
 from course_lib.instructions import OLD_STYLE, POEM, Instruction
 from course_lib.losses import Loss
 from course_lib.poems import Poem
-from course_lib.recipes import finetuning, pretraining, tang_weighted
+from course_lib.recipes import distillation, finetuning, pretraining, tang_weighted
 from course_lib.run_folder import RunFolder
 from course_lib.training import Trainer, TrainingSettings
 
@@ -111,11 +111,56 @@ def test_a_card_without_a_parent(checkpoint: Checkpoint, poems: list[Poem], tmp_
     trainer = Trainer(recipe, SETTINGS, MACHINE)
     folder = RunFolder(tmp_path / "run")
     list(folder.run(trainer))
-    facts, _ = card(trainer, folder, poems, Loss(3.0, 3.0))
+    facts, text = card(trainer, folder, poems, Loss(3.0, 3.0))
     assert facts["kind"] == "base"
-    assert "parent" not in facts
+    assert not {"parent", "teacher", "kept_step"} & facts.keys()
+    assert "teacher" not in text
     assert facts["losses"]["validation"] == 3.0
     assert facts["epochs"] == round(3 / recipe.steps_per_epoch(), 2)
+
+
+@pytest.mark.parametrize("losses", [{"validation": 3.5562}, None])
+def test_a_student_names_its_teacher(
+    checkpoint: Checkpoint, poems: list[Poem], tmp_path: Path, losses: dict[str, float] | None
+) -> None:
+    teacher = replace(checkpoint, instructions=())
+    save_checkpoint(teacher, tmp_path / "large", {"losses": losses} if losses else {}, "")
+    if not losses:
+        (tmp_path / "large/MODEL_CARD.md").unlink()
+    shape = replace(teacher.model.config, num_hidden_layers=1)
+    hard = pretraining(poems, teacher.tokenizer, shape=shape, evaluation=poems, batch_size=2)
+    trainer = Trainer(distillation(hard, teacher, tmp_path / "large"), SETTINGS, MACHINE)
+    folder = RunFolder(tmp_path / "run")
+    list(folder.run(trainer))
+    facts, text = card(trainer, folder, poems, Loss(3.0, 3.0))
+    assert facts["teacher"].pop("losses", None) == losses
+    weights = sha256(tmp_path / "large/model.safetensors")
+    assert facts["teacher"] == {"name": "large", "sha256": weights, "shape": asdict(teacher.model.config)}
+    assert "the checkpoint `large` with 32 channels and\n2 layers" in text
+    assert "parent" not in facts
+    assert yaml.safe_load(yaml.safe_dump(facts)) == facts
+
+
+def test_what_a_parent_was_taught_by_stays_on_the_card(checkpoint: Checkpoint, poems: list[Poem], parent: Path) -> None:
+    facts = read_card(parent) | {"teacher": {"name": "large"}}
+    save_checkpoint(replace(checkpoint, instructions=()), parent, facts, "# For a test")
+    recipe = pretraining(poems, checkpoint.tokenizer, start=checkpoint, batch_size=2, parent=parent)
+    made, text = card(Trainer(recipe, SETTINGS, MACHINE), RunFolder(parent / "run"), poems, Loss(3.0, 3.0))
+    assert made["parent"]["teacher"] == {"name": "large"}
+    assert "teacher" not in made
+    assert "teacher" not in text
+
+
+def test_a_run_with_patience_tells_the_step_of_its_weights(
+    checkpoint: Checkpoint, poems: list[Poem], tmp_path: Path
+) -> None:
+    recipe = finetuning(checkpoint, poems[:1], evaluation=poems[1:], batch_size=2)
+    settings = replace(SETTINGS, steps=20, learning_rate=5e-2, evaluate_every=1, patience=2)
+    trainer, folder = Trainer(recipe, settings, MACHINE), RunFolder(tmp_path / "run")
+    list(folder.run(trainer))
+    facts, _ = card(trainer, folder, poems, Loss(3.0, 3.0))
+    assert facts["kept_step"] == trainer.best_step == facts["steps"] - 2
+    assert not {"steps", "evaluate_every", "patience"} & facts["settings"].keys()
 
 
 @pytest.mark.parametrize("name", ["base", "finetuned"])
@@ -131,4 +176,5 @@ def test_the_shipped_cards_are_told_as_a_new_one_would_be(repository: Path, name
 
 def test_the_stories_lie_with_the_assets(repository: Path) -> None:
     assert repository / "assets" == paths.ASSETS
-    assert {path.name for path in (paths.ASSETS / "cards").iterdir()} == {"base.md", "finetuned.md", "held_out.md"}
+    stories = {"average.md", "base.md", "distilled.md", "finetuned.md", "held_out.md"}
+    assert {path.name for path in (paths.ASSETS / "cards").iterdir()} == stories

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from course_lib.checkpoints import (
     Checkpoint,
     CheckpointError,
+    average,
     grow_embedding,
     load_checkpoint,
     read_card,
@@ -55,6 +58,30 @@ def test_a_checkpoint_comes_back_as_it_was_but_for_the_sixteenth_bit(checkpoint:
     assert loaded.instructions == (POEM,)
     for name, tensor in checkpoint.model.state_dict().items():
         torch.testing.assert_close(loaded.model.state_dict()[name], tensor, atol=1e-6, rtol=1e-3)
+
+
+def test_an_average_has_the_means_of_the_weights(checkpoint: Checkpoint) -> None:
+    models = [copy.deepcopy(checkpoint.model) for _ in range(3)]
+    for number, model in enumerate(models):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.fill_(number**2)
+    mean = average([replace(checkpoint, model=model) for model in models])
+    assert all(torch.allclose(weight, torch.tensor(5 / 3)) for weight in mean.model.parameters())
+    assert (mean.tokenizer, mean.instructions) == (checkpoint.tokenizer, checkpoint.instructions)
+    assert all((weight == 4).all() for weight in models[2].parameters())  # the parts are as they were
+
+
+def test_models_that_differ_have_no_average(checkpoint: Checkpoint, base: Checkpoint) -> None:
+    other = PoetryModel(replace(checkpoint.model.config, num_hidden_layers=1))
+    with pytest.raises(ValueError, match="different shape"):
+        average([checkpoint, replace(checkpoint, model=other)])
+    with pytest.raises(ValueError, match="different instructions"):
+        average([checkpoint, replace(checkpoint, instructions=(OLD_STYLE,))])
+    turned = checkpoint.tokenizer.copy()
+    turned.add_role_tokens(["<A>"])
+    with pytest.raises(ValueError, match="different vocabulary"):
+        average([checkpoint, replace(checkpoint, tokenizer=turned)])
 
 
 def test_saving_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from course_lib import losses
 from course_lib.batches import IGNORE, Batch, InstructionBatches
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine import chunked_loss
+from course_lib.engine.machine import try_compile
 from course_lib.losses import LossFunction, LossSums
 from course_lib.model import PoetryModel
 from course_lib.poems import Poem
@@ -158,3 +160,23 @@ def test_no_tensor_is_as_large_as_all_logits(checkpoint: Checkpoint, model: Poet
     assert largest_with_a_logit_for_each_token(vocabulary, chunked) == piece * vocabulary
     all_at_once = largest_with_a_logit_for_each_token(vocabulary, partial(step, losses.loss_sums))
     assert all_at_once == batch.input_ids.numel() * vocabulary
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler")
+def test_in_a_compiled_model_the_pieces_are_compiled_too_and_agree(model: PoetryModel, batch: Batch) -> None:
+    def profiled(called: Callable[..., torch.Tensor]) -> tuple[LossSums, dict[str, torch.Tensor], set[str]]:
+        sums = partial(chunked_loss.loss_sums, piece=64)
+        with_gradients(lambda _, batch: sums(called, batch), model, batch)  # compiles
+        with torch.profiler.profile() as profile:
+            found, gradients = with_gradients(lambda _, batch: sums(called, batch), model, batch)
+        return found, gradients, {event.name for event in profile.events() or ()}
+
+    expected, expected_gradients, operations = profiled(model)
+    assert "aten::_log_softmax" in operations
+    found, gradients, operations = profiled(try_compile(model))
+    assert "aten::_log_softmax" not in operations
+    assert "aten::mm" in operations
+    assert_close(found, expected)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-6, msg=name)

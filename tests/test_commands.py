@@ -72,6 +72,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("evaluate --titles 0", r"'--titles'"),
         ("pretrain --steps 0", r"steps is 0, must be at least 1"),
         ("pretrain --learning-rate 7", r"learning_rate is 7.0"),
+        ("pretrain --dropout 1", r"dropout is 1.0, must be at least 0 and below 1"),
+        ("pretrain --weight-decay -1", r"'--weight-decay'"),
+        ("pretrain --patience 2 --evaluate-every 0", r"patience is 2, but evaluate_every is 0"),
+        ("pretrain --teacher nowhere", r"nowhere: no such folder"),
         ("pretrain --optimizer sgd", r"'--optimizer'.*muon.*adamw"),
         ("pretrain --hidden-size 9", r"hidden_size 9 does not split"),
         ("pretrain --dynasties ming", r"no split 'train' of 'ming' poems"),
@@ -330,6 +334,32 @@ def test_the_base_card_says_what_happened(base: Path, capsys: pytest.CaptureFixt
     assert final["whole"] == pytest.approx(printed["plain_text_loss"], abs=1e-2)
 
 
+def test_the_average_of_two_runs(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["pretrain", *TINY, "--base", str(base), "--steps", "3"]
+    folders = [Path(f"checkpoints/seed-{seed}") for seed in (1, 2)]
+    for folder in folders:
+        run_folder = f"runs/{folder.name}"
+        assert main([*command, "--seed", folder.name[-1], "--run-folder", run_folder, "--out", str(folder)]) == 0
+    assert main(["average", *map(str, folders), "--out", "checkpoints/mean"]) == 0
+    assert "written: checkpoints/mean" in capsys.readouterr().out
+    one, two, mean = (load_checkpoint(f).model.state_dict() for f in (*folders, Path("checkpoints/mean")))
+    assert all(torch.allclose(mean[name], (one[name] + two[name]) / 2, atol=1e-3) for name in mean)
+    facts, parts = read_card("checkpoints/mean"), list(map(read_card, folders))
+    assert [part["sha256"] for part in facts["average_of"]] == [part["sha256"] for part in parts]
+    assert [part["settings"]["seed"] for part in facts["average_of"]] == [1, 2]
+    assert facts["steps"] == sum(part["steps"] for part in parts)
+    assert facts["tokens_seen"] == sum(part["tokens_seen"] for part in parts)
+    loss = held_out_loss(load_checkpoint("checkpoints/mean"), load_poems("validation"))
+    assert facts["losses"]["validation"] == round(loss.whole, 4)
+    assert "An average of 2 models" in Path("checkpoints/mean/MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_what_has_no_average_is_refused(base: Path, ending: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "average", str(base), str(ending), "--out", "checkpoints/none")
+    assert "models of different shape have no average" in said
+    assert not Path("checkpoints/none").exists()
+
+
 def test_pretraining_goes_on_from_a_checkpoint(base: Path) -> None:
     command = ["pretrain", *TINY, "--base", str(base), "--steps", "3", "--seed", "1", "--poems", "30"]
     assert main([*command, "--run-folder", "runs/on", "--out", "checkpoints/on"]) == 0
@@ -343,6 +373,56 @@ def test_pretraining_goes_on_from_a_checkpoint(base: Path) -> None:
     assert after["parent"]["sha256"] == before["sha256"]
     assert after["parent"]["tokens_seen"] == before["tokens_seen"]
     assert sha256(Path("checkpoints/on/tokenizer.json")) == sha256(base / "tokenizer.json")
+
+
+def test_a_student_learns_from_a_teacher_as_if_it_had_never_stopped(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["pretrain", *TINY, "--hidden-size", "8", "--dropout", "0.1", "--teacher", str(base)]
+    assert main([*small, "--run-folder", "runs/student", "--out", "checkpoints/student"]) == 0
+    command = [*small, "--run-folder", "runs/absent", "--out", "checkpoints/absent"]
+    with in_step(7, press):
+        assert main(command) == 130
+    alone = [argument for argument in command if argument not in ("--teacher", str(base))]
+    assert re.search("a run with teacher [0-9a-f]{12}, not None", refused(capsys, *alone))
+    assert main(command) == 0
+    assert log("runs/absent") == log("runs/student")
+    weights, facts = Path("checkpoints/student/model.safetensors"), read_card("checkpoints/student")
+    assert sha256(weights) == sha256(Path("checkpoints/absent/model.safetensors"))
+    assert sha256(weights.with_name("tokenizer.json")) == sha256(base / "tokenizer.json")
+    taught = read_card(base)
+    assert facts["teacher"] == {"name": "base"} | {key: taught[key] for key in ("sha256", "shape", "losses")}
+    assert facts["settings"]["dropout"] == 0.1
+    step = log("runs/student")[5]
+    assert step["loss"]["response"] != step["loss"]["whole"]  # the teacher's probabilities, and the characters
+    assert step["evaluation"]["response"] == step["evaluation"]["whole"]
+
+
+def test_a_teacher_of_another_kind_is_refused(base: Path, ending: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "cannot be the teacher: it has"
+    asked = ["pretrain", *TINY, "--run-folder", "runs/untaught"]
+    assert f"{ending} {told} other instructions than the student" in refused(capsys, *asked, "--teacher", str(ending))
+    also = ["--base", str(base), "--teacher", str(ending)]
+    assert f"{ending} {told} another vocabulary and other" in refused(capsys, *asked, *also)
+    assert not Path("runs/untaught/run.json").exists()
+
+
+@pytest.mark.slow
+def test_finetune_stops_when_it_gets_no_better(base: Path) -> None:
+    command = ["finetune", *TINY_FINETUNE, "--steps", "200", "--learning-rate", "0.05", "--poems", "4"]
+    command += ["--weight-decay", "0", "--evaluate-every", "5", "--patience", "2", "--out", "checkpoints/early"]
+    with in_step(12, press):
+        assert main([*command, "--run-folder", "runs/early"]) == 130
+    assert main([*command, "--run-folder", "runs/early"]) == 0
+    facts, losses = read_card("checkpoints/early"), {}
+    for line in log("runs/early"):
+        if line["evaluation"]:
+            losses[line["step"]] = line["evaluation"]["response"]
+    best = min(losses, key=lambda step: losses[step])
+    assert (facts["kept_step"], facts["steps"]) == (best, best + 10)
+    assert facts["steps"] == max(losses) < 200
+    assert facts["losses"]["validation_response"] == pytest.approx(losses[best], abs=1e-2)
+    assert facts["settings"]["weight_decay"] == 0
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from course_lib import paths
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, save_checkpoint
 from course_lib.generation import iter_poems
@@ -147,6 +149,17 @@ def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, ca
         "ended": best.reason == "end",
         "reason": best.reason,
     }
+
+
+def test_which_model_writes_is_said_unless_it_was_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "FINETUNED", folder)
+    assert f"{folder} is used" in said(capsys, 0, "江月", "--max-new-tokens", 1)[1].splitlines()
+    shutil.copytree(folder, tmp_path / "notebooks" / paths.OWN)
+    assert f"{'notebooks' / paths.OWN} is used" in said(capsys, 0, "江月", "--max-new-tokens", 1)[1].splitlines()
+    assert "is used" not in said(capsys, 0, "江月", "--max-new-tokens", 1, "--checkpoint", folder)[1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from course_lib import corpus, paths
-from course_lib.corpus import Record, clean, clean_all, hold_out, near_duplicates, strip_brackets
+from course_lib.corpus import (
+    Record,
+    clean,
+    clean_all,
+    hold_out,
+    in_usual_forms,
+    near_duplicates,
+    strip_brackets,
+    usual_forms,
+)
 from course_lib.poems import DEMO_TITLE, Poem, load_poems
 from course_lib.prosody import split_lines
 
@@ -77,6 +86,8 @@ def test_each_rule_on_the_body(raw: str, text: str, rule: str) -> None:
         ("雜曲歌辭。太和，第二", "雜曲歌辭 太和 第二", ""),
         ("宮詞（一作宮怨）　其三", "宮詞", "三"),
         ("秋○思", "秋 思", ""),
+        ("秋思”", "秋思", ""),
+        ("秋思［一作秋望］", "秋思", ""),
         ("寄題 三友亭", "寄題 三友亭", ""),  # a number that is not at the end
     ],
 )
@@ -106,8 +117,12 @@ def test_titles(raw: str, title: str, number: str) -> None:
         (record("好雨\ue123時節，當春乃發生。"), "lost characters"),
         (record("好雨知時節，當春……。"), "lost characters"),
         (record(COUPLET, title="□思"), "lost characters"),
-        (record("好雨知時節，當春12乃發生。"), "digits or Latin letters left"),
-        (record(COUPLET, title="P3597"), "digits or Latin letters left"),
+        (record("好雨知時節，當春12乃發生。"), "other signs left"),
+        (record("好雨知時節，當春Ｂ乃發生。"), "other signs left"),
+        (record("好雨知時節，當春乃發生＊。"), "other signs left"),
+        (record("好雨知時節，當春\x1b乃發生。"), "other signs left"),
+        (record(COUPLET, title="P3597"), "other signs left"),
+        (record(COUPLET, title="夜雨〓"), "other signs left"),
     ],
 )
 def test_what_is_not_a_poem_says_why(bad: Record, reason: str) -> None:
@@ -118,6 +133,36 @@ def test_a_poem_without_an_author_gets_the_word_for_unknown() -> None:
     cleaned = clean(record(COUPLET, author=""), "tang")
     assert isinstance(cleaned, Poem)
     assert cleaned.author == "佚名"
+
+
+@pytest.mark.parametrize(
+    ("raw", "author"),
+    [
+        ("李　白", "李白"),
+        ("李白\t", "李白"),
+        ("《楚語》作者", "楚語作者"),
+        ("魏徵、褚亮", "魏徵、褚亮"),
+        ("張{崏/甲}", "張□"),
+        ("張\ue855", "張□"),
+    ],
+)
+def test_names_have_chinese_characters_only_and_a_box_for_a_lost_one(raw: str, author: str) -> None:
+    cleaned = clean(record(COUPLET, author=raw), "tang")
+    assert isinstance(cleaned, Poem)
+    assert cleaned.author == author
+
+
+def test_a_variant_is_replaced_if_the_poems_have_another_form_far_more_often() -> None:
+    poems = [Poem("煙", "", ("黃煙後",) * 40), Poem("烟", "", ("冲烟后",))]
+    usual = usual_forms(poems)
+    assert usual["烟"] == "煙"  # 41 to 2
+    assert usual["黄"] == "黃"  # 40 to 0
+    assert "來" not in usual.values()  # these poems do not have it
+    assert "冲" not in usual  # a word of its own
+    changed = in_usual_forms(Poem("烟", "黄某", ("黄烟，", "雲。"), "二", "song"), usual)
+    assert changed == Poem("煙", "黄某", ("黃煙，", "雲。"), "二", "song")
+    few = [Poem("", "", ("煙" * 39, "烟" * 2))]
+    assert "烟" not in usual_forms(few)
 
 
 def test_couplets_end_at_full_stops_wherever_the_source_broke_its_rows() -> None:

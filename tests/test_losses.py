@@ -14,6 +14,7 @@ from course_lib.losses import (
     Loss,
     LossSums,
     count_targets,
+    distillation_sums,
     loss_sums,
     mean_loss,
     next_tokens,
@@ -131,8 +132,8 @@ def test_targets_are_counted_without_a_model(checkpoint: Checkpoint, poems: list
     batches = list(InstructionBatches.from_poems(poems, checkpoint.tokenizer, context=64, batch_size=1).epoch(0))
     sums = total(loss_sums(checkpoint.model, batch) for batch in batches)
     assert len(batches) > 1
-    assert count_targets(batches) == counts_of(sums)
-    assert count_targets([]) == (0, 0)
+    assert tuple(map(int, count_targets(batches))) == counts_of(sums)
+    assert tuple(map(int, count_targets([]))) == (0, 0)
 
 
 def test_the_response_has_the_gradient_of_its_losses() -> None:
@@ -141,6 +142,33 @@ def test_the_response_has_the_gradient_of_its_losses() -> None:
     (gradient,) = torch.autograd.grad(loss_sums(oracle, batch).response, [oracle.sureness])
     # One of the two learned targets is wrong. There, the loss grows as fast as the sureness.
     assert gradient.item() == pytest.approx(1, abs=1e-4)
+
+
+# --- a teacher ------------------------------------------------------------------------------------
+
+
+def test_a_student_learns_the_teachers_probabilities_where_the_labels_are() -> None:
+    """The teacher finds 2 and 5 equally likely after each token; the student is sure of the next number."""
+    batch = batch_of([1, 2, 5, 6, 7, PAD], labels=[IGNORE, IGNORE, 5, 6, 7, PAD])
+    torn = torch.full((1, 6, 10), -1e4)
+    torn[..., [2, 5]] = 0
+    sums = distillation_sums(Oracle(), batch, lambda *_: torn)
+    assert counts_of(sums) == (3, 4)
+    # After 2 the student is sure of 3, after 5 of 6, after 6 of 7: each time the teacher's two tokens cost 30.
+    assert sums.response.item() == pytest.approx(3 * 30, abs=1e-3)
+    assert sums.whole.item() == pytest.approx(loss_sums(Oracle(), batch).whole.item(), abs=1e-3)
+    assert not sums.whole.requires_grad
+
+
+def test_a_teacher_that_is_sure_teaches_what_the_labels_do() -> None:
+    batch, oracle, teacher = batch_of([1, 2, 5, 6]), Oracle(), Oracle()
+    sure = 1e4 * F.one_hot(torch.tensor([[2, 5, 6, 0]]), 10).float()
+    hard, soft = loss_sums(oracle, batch), distillation_sums(oracle, batch, lambda *_: sure)
+    torch.testing.assert_close(soft.stacked(), hard.stacked())
+    distillation_sums(oracle, batch, teacher).response.backward()
+    assert teacher.sureness.grad is None
+    assert oracle.sureness.grad is not None
+    assert oracle.sureness.grad.item() == pytest.approx(0, abs=1e-6)  # the student knows already what it is taught
 
 
 # --- the means ------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_lib.batches import Batch
 from course_lib.engine import SINGLE_PROCESS, Machine, World, choose_device, release_memory
 from course_lib.engine.machine import Pending, choose_precision, fastest_precision, product_times, try_compile
 
@@ -115,15 +114,6 @@ def test_products_are_in_the_precision_of_the_machine(precision: torch.dtype) ->
     with Machine(CPU, precision).autocast():
         assert (matrix @ matrix).dtype == precision
     assert (matrix @ matrix).dtype == FP32
-
-
-def test_a_batch_keeps_its_fields_on_the_way_to_the_device() -> None:
-    ids = torch.arange(6).view(2, 3)
-    batch = Batch(ids, ids, ids > 0, None)
-    moved = Machine(CPU, FP32).to_device(batch)
-    assert torch.equal(moved.input_ids, ids)
-    assert torch.equal(moved.attention_mask, ids > 0)
-    assert moved.position_ids is None
 
 
 def test_without_torchrun_there_is_nobody_to_join() -> None:

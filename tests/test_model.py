@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 from course_lib.batches import InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from course_lib.losses import loss_sums, mean_loss
-from course_lib.model import KVCache, ModelConfig, PoetryModel, evaluating
+from course_lib.model import MLP, Attention, KVCache, ModelConfig, PoetryModel, evaluating
 from course_lib.poems import Poem, load_poems
 
 CPU = torch.device("cpu")
@@ -96,6 +97,7 @@ def test_a_shape_that_does_not_divide_is_refused() -> None:
 def test_the_default_size_is_that_of_the_shipped_models_and_others_keep_its_proportions() -> None:
     assert ModelConfig.sized(9) == ModelConfig(9)
     assert [ModelConfig.sized(9, hidden_size=size).intermediate_size for size in (16, 512, 768)] == [64, 1408, 2048]
+    assert [ModelConfig.sized(9, hidden_size=size).num_attention_heads for size in (16, 256, 512, 768)] == [4, 4, 8, 12]
 
 
 def test_the_embedding_is_tied(checkpoint: Checkpoint) -> None:
@@ -165,3 +167,44 @@ def test_cached_logits_of_the_shipped_models_are_those_of_the_plain_model(reposi
     plain = checkpoint.model(ids)
     assert (logits - plain).abs().max() < 1e-5 * plain.abs().max()  # logits reach 25: 1e-5 of the largest
     torch.testing.assert_close(logits.softmax(-1), plain.softmax(-1), atol=1e-5, rtol=0)
+
+
+# --- dropout --------------------------------------------------------------------------------------
+
+
+def test_dropout_is_noise_while_training_and_nothing_else(checkpoint: Checkpoint, ids: torch.Tensor) -> None:
+    model = checkpoint.model
+    exact, names = model(ids), list(model.state_dict())
+    model.train()
+    assert torch.equal(model(ids), exact)  # unless asked for, there is none
+    model.set_dropout(0.2)
+    torch.manual_seed(0)
+    noisy = model(ids)
+    assert not torch.allclose(noisy, exact, atol=1e-3)
+    assert not torch.allclose(noisy, model(ids), atol=1e-3)
+    torch.manual_seed(0)
+    assert torch.equal(noisy, model(ids))
+    assert torch.equal(model.eval()(ids), exact)
+    assert list(model.state_dict()) == names
+
+
+def test_dropout_follows_the_embedding_the_attention_and_the_mlp(checkpoint: Checkpoint, ids: torch.Tensor) -> None:
+    model = checkpoint.model.train()
+    model.set_dropout(0.3)
+    made: list[torch.Tensor] = []
+    dropped: list[torch.Tensor] = []
+    zeros: list[float] = []
+
+    def keep(module: nn.Module, read: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if isinstance(module, nn.Dropout):
+            dropped.append(read[0])
+            zeros.append((output == 0).float().mean().item())
+        elif isinstance(module, nn.Embedding | Attention | MLP):
+            made.append(output)
+
+    for module in model.modules():
+        module.register_forward_hook(keep)
+    model(ids)
+    assert len(made) == 1 + 2 * model.config.num_hidden_layers
+    assert all(mine is its for mine, its in zip(dropped, made, strict=True))
+    assert zeros == pytest.approx([0.3] * len(made), abs=0.05)

@@ -38,3 +38,16 @@ def test_your_own_model_comes_before_the_shipped_one(monkeypatch: pytest.MonkeyP
     (paths.OWN / "model.safetensors").touch()
     assert paths.own_or_shipped() == paths.OWN
     assert paths.own_or_shipped(Path("chosen")) == Path("chosen")
+
+
+def test_a_model_made_in_a_notebook_is_found_from_the_root_and_the_other_way_round(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for made, working in ((Path("notebooks"), Path()), (Path(), Path("notebooks"))):
+        root = tmp_path / f"made-in-{made.name}"
+        (root / "notebooks").mkdir(parents=True)
+        (root / made / paths.OWN).mkdir(parents=True)
+        monkeypatch.chdir(root / working)
+        assert paths.own_or_shipped() == paths.FINETUNED
+        (root / made / paths.OWN / "model.safetensors").touch()
+        assert paths.own_or_shipped().resolve() == root / made / paths.OWN

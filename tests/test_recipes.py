@@ -1,25 +1,27 @@
-"""A recipe says what is learned from what, and a new method is one function that returns one."""
+"""A recipe says what is learned from what."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import synthetic
 from torch import Tensor
-from torch.nn import functional as F
 
-from course_lib.batches import Batch, InstructionBatches, PlainTextBatches
+from course_lib.batches import InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine import Machine
+from course_lib.evaluation import held_out_loss
 from course_lib.instructions import ALL, OLD_STYLE, POEM
-from course_lib.losses import LossSums
+from course_lib.losses import distillation_sums
 from course_lib.model import ModelConfig
 from course_lib.poems import Poem
-from course_lib.recipes import Recipe, finetuning, pretraining, tang_weighted
+from course_lib.recipes import Recipe, distillation, finetuning, pretraining, tang_weighted
 from course_lib.roles import pretraining_text
 from course_lib.tokenizer import CharacterTokenizer
 from course_lib.training import Trainer, TrainingSettings
@@ -190,46 +192,81 @@ def test_other_first_weights_are_another_run(base: Checkpoint, poems: list[Poem]
     assert all(new != old for new, old in zip(identities(), before, strict=True))
 
 
-# --- a new method ---------------------------------------------------------------------------------
+# --- a teacher ------------------------------------------------------------------------------------
 
 
-def imitation(base: Checkpoint, poems: Sequence[Poem], teacher: Checkpoint) -> Recipe:
-    """A method of one's own: the student learns the probabilities of a teacher, not the characters of the poems."""
-
-    def loss(model: Callable[..., Tensor], batch: Batch) -> LossSums:
-        with torch.no_grad():
-            wanted = teacher.model(batch.input_ids).softmax(-1)
-        losses = F.cross_entropy(model(batch.input_ids).flatten(0, 1), wanted.flatten(0, 1), reduction="none")
-        learned = losses * batch.attention_mask.flatten()
-        count = batch.attention_mask.sum()
-        return LossSums(learned.sum(), count, learned.detach().sum(), count)
-
-    def count(batches: Sequence[Batch]) -> tuple[int, int]:
-        tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
-        return tokens, tokens
-
-    plain = pretraining(poems, base.tokenizer, start=base, batch_size=2)
-    return replace(plain, loss=loss, count=count, identity={**plain.identity, "method": "imitation"})
+@pytest.fixture(scope="module")
+def teacher() -> Checkpoint:
+    """A model of plain text, larger than the student, that has learned synthetic poems."""
+    texts = [pretraining_text(poem) for poem in synthetic(60, 0)]
+    tokenizer = CharacterTokenizer.train([*texts, POEM.wording], min_count=1)
+    recipe = pretraining(synthetic(60, 0), tokenizer, shape=ModelConfig(len(tokenizer), 64, 128, 2, 2, 64))
+    train(recipe, 40)
+    return recipe.checkpoint
 
 
-def test_a_method_with_a_loss_of_its_own_is_one_function(base: Checkpoint, poems: list[Poem]) -> None:
-    teacher = pretraining(poems, base.tokenizer, start=base, batch_size=2)
-    train(teacher, 30)
-    recipe = imitation(base, poems, teacher.checkpoint)
-    taught = weights(teacher.checkpoint)
+def student(teacher: Checkpoint, **changes: Any) -> Recipe:
+    """A small model of the teacher's vocabulary, with the characters of the poems to learn."""
+    shape = ModelConfig(len(teacher.tokenizer), 16, 64, 1, 2, 64)
+    given: dict[str, Any] = {"shape": shape, "evaluation": synthetic(12, 1), "batch_size": 2} | changes
+    return pretraining(synthetic(60, 0), teacher.tokenizer, **given)
 
-    def distance() -> float:
-        """How far the student's probabilities are from the teacher's, in nats (Kullback-Leibler divergence)."""
-        batch = next(recipe.batches.epoch(0))
-        with torch.no_grad():
-            student, wanted = (
-                c.model(batch.input_ids).log_softmax(-1) for c in (recipe.checkpoint, teacher.checkpoint)
-            )
-        return F.kl_div(student, wanted, log_target=True, reduction="none").sum(-1).mean().item()
 
-    before = distance()
-    losses = train(recipe, 10)
-    assert len(losses) == 10
-    assert losses[-1] < losses[0]
-    assert distance() < before / 2
-    assert are_equal(weights(teacher.checkpoint), taught)
+def distance(checkpoint: Checkpoint, teacher: Checkpoint) -> float:
+    """Cross entropy between the student's probabilities and the teacher's on unread poems, in nats per token."""
+    (batch,) = pretraining(synthetic(12, 1), teacher.tokenizer, start=teacher).batches.epoch(0)
+    with torch.no_grad():
+        return distillation_sums(checkpoint.model, batch, teacher.model).means().response
+
+
+def test_a_student_comes_nearer_to_its_teacher_than_one_that_learns_the_characters(teacher: Checkpoint) -> None:
+    taught = weights(teacher)
+    self_taught, distilled = student(teacher), distillation(student(teacher), teacher)
+    assert are_equal(weights(self_taught.checkpoint), weights(distilled.checkpoint))
+    before = distance(distilled.checkpoint, teacher)
+    for recipe in (self_taught, distilled):
+        train(recipe, 60)
+    found = [distance(recipe.checkpoint, teacher) for recipe in (self_taught, distilled)]
+    assert found[1] < found[0] - 0.02
+    assert found[1] < before - 0.5
+    assert are_equal(weights(teacher), taught)
+
+
+def test_a_student_is_evaluated_on_the_characters(teacher: Checkpoint) -> None:
+    recipe = distillation(student(teacher), teacher)
+    trainer = Trainer(recipe, TrainingSettings(2), MACHINE)
+    evaluation = trainer.evaluate()
+    assert evaluation
+    assert evaluation == pytest.approx(held_out_loss(recipe.checkpoint, synthetic(12, 1)), abs=1e-5)
+    report = next(iter(trainer))
+    assert report.loss.response != report.loss.whole  # the teacher's probabilities, and the characters
+
+
+def test_a_teacher_that_was_taught_instructions_teaches_them(teacher: Checkpoint) -> None:
+    tuned = finetuning(teacher, synthetic(60, 0), batch_size=2)
+    train(tuned, 20)
+    recipe = distillation(finetuning(student(teacher).checkpoint, synthetic(60, 0), batch_size=2), tuned.checkpoint)
+    losses = train(recipe, 20)
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_another_teacher_is_another_run(teacher: Checkpoint) -> None:
+    hard = student(teacher)
+    soft = distillation(hard, teacher)
+    assert {**soft.identity, "teacher": None} == {**hard.identity, "teacher": None}
+    other = replace(teacher, model=student(teacher, shape=teacher.model.config).checkpoint.model)
+    assert len({soft.identity["teacher"], distillation(hard, other).identity["teacher"]}) == 2
+
+
+def test_a_teacher_must_read_what_the_student_reads(teacher: Checkpoint, base: Checkpoint, tmp_path: Path) -> None:
+    short = student(teacher, shape=replace(teacher.model.config, max_position_embeddings=32)).checkpoint
+    tuned = teacher.with_roles()
+    for recipe, other, says in (
+        (student(teacher), base, "another vocabulary"),
+        (student(teacher), tuned, "another vocabulary and other instructions"),
+        (finetuning(teacher, synthetic(9, 0)), replace(tuned, instructions=(OLD_STYLE,)), "other instructions"),
+        (student(teacher), short, "a shorter context"),
+    ):
+        with pytest.raises(ValueError, match=f"^this model cannot be the teacher: it has {says} than the student$"):
+            distillation(recipe, other)
+    assert distillation(student(teacher, shape=short.model.config), teacher, tmp_path).teacher == tmp_path

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from tiny import in_step
 
 from course_lib.checkpoints import Checkpoint, CheckpointError
 from course_lib.engine.machine import Machine
+from course_lib.engine.processes import World
 from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.losses import LossSums, loss_sums
 from course_lib.poems import Poem
 from course_lib.recipes import finetuning
 from course_lib.run_folder import RunFolder
 from course_lib.training import StepReport, Trainer, TrainingSettings
 
 NewTrainer = Callable[..., Trainer]
+OF_RECIPE = ("batch_size", "seed", "instructions", "evaluation")
 SETTINGS = TrainingSettings(steps=12, learning_rate=1e-2, warmup_steps=2)
 
 
@@ -32,7 +36,7 @@ def new_trainer(checkpoint: Checkpoint, poems: list[Poem]) -> NewTrainer:
     """Trainers of the same run; keywords change its settings or its recipe."""
 
     def make(machine: Machine | None = None, **changes: Any) -> Trainer:
-        of_recipe = {name: changes.pop(name) for name in ("batch_size", "seed", "instructions") if name in changes}
+        of_recipe = {name: changes.pop(name) for name in OF_RECIPE if name in changes}
         read = changes.pop("poems", poems * 3)
         recipe = finetuning(copy.deepcopy(checkpoint), read, **{"batch_size": 2, **of_recipe})
         return Trainer(recipe, replace(SETTINGS, **changes), machine or Machine(torch.device("cpu"), torch.float32))
@@ -62,8 +66,6 @@ def steps_in_log(path: Path) -> list[int]:
 def test_a_run_resumed_from_disk_equals_one_that_was_not_interrupted(
     new_trainer: NewTrainer, tmp_path: Path, optimizer: str
 ) -> None:
-    if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
-        pytest.skip("this PyTorch has no Muon; it came with 2.9")
     whole = [r.loss for r in RunFolder(tmp_path / "whole").run(new_trainer(optimizer=optimizer))]
     parts = RunFolder(tmp_path / "parts")
     for steps in (4, 5, 3):
@@ -72,6 +74,37 @@ def test_a_run_resumed_from_disk_equals_one_that_was_not_interrupted(
     assert [report.loss for report in parts.reports()] == whole
     assert parts.steps_taken() == 12
     assert list(parts.run(new_trainer(optimizer=optimizer))) == []  # all steps are taken
+
+
+def test_a_run_with_dropout_draws_the_same_noise_after_a_stop(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    noisy, exact, parts = (RunFolder(tmp_path / name) for name in ("noisy", "exact", "parts"))
+    list(noisy.run(new_trainer(dropout=0.2)))
+    list(exact.run(new_trainer()))
+    for steps in (4, 5, 3):
+        torch.rand(3)  # another process has drawn other numbers before
+        take(parts, new_trainer(dropout=0.2), steps)
+    assert [report.loss for report in parts.reports()] == [report.loss for report in noisy.reports()]
+    assert not {report.loss for report in noisy.reports()} & {report.loss for report in exact.reports()}
+
+
+def test_each_process_and_each_step_draws_its_own_noise(new_trainer: NewTrainer) -> None:
+    def drawn(rank: int) -> list[float]:
+        """A random number of each step of the process with this rank."""
+        machine = Machine(torch.device("cpu"), torch.float32, world=World(rank))
+        numbers = []
+        trainer = new_trainer(machine, steps=3)
+
+        def loss(*arguments: Any) -> LossSums:
+            numbers.append(torch.rand(()).item())
+            return loss_sums(*arguments)
+
+        trainer.recipe = replace(trainer.recipe, loss=loss)
+        list(trainer)
+        return numbers
+
+    first, other = drawn(0), drawn(1)
+    assert drawn(0) == first
+    assert len({*first, *other}) == 6
 
 
 def test_log_lines_after_the_last_save_are_taken_back(new_trainer: NewTrainer, tmp_path: Path) -> None:
@@ -134,6 +167,62 @@ def test_a_second_ctrl_c_does_not_wait(new_trainer: NewTrainer, tmp_path: Path) 
         list(RunFolder(tmp_path).run(trainer))
     assert trainer.step == 4
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# --- the best weights -----------------------------------------------------------------------------
+
+HASTY: dict[str, Any] = {"learning_rate": 3e-2, "steps": 40, "decay_fraction": 0.0, "evaluate_every": 3}
+
+
+def evaluations(reports: list[StepReport]) -> dict[int, float]:
+    """The loss of each evaluation, by its step."""
+    return {report.step: report.evaluation.response for report in reports if report.evaluation}
+
+
+@pytest.fixture
+def overfitting(new_trainer: NewTrainer, poems: list[Poem]) -> NewTrainer:
+    """Trainers that learn one poem by heart, and are evaluated on the others."""
+    return partial(new_trainer, poems=poems[:1], evaluation=poems[1:], **HASTY)
+
+
+def test_patience_stops_a_run_that_gets_no_better_and_keeps_its_best_weights(overfitting: NewTrainer) -> None:
+    trainer = overfitting(patience=2)
+    losses = evaluations(list(trainer))
+    best = min(losses, key=losses.__getitem__)
+    assert trainer.step == max(losses) == best + 6 < 40
+    assert trainer.best_step == best
+    kept = trainer.evaluate()
+    assert kept
+    assert kept.response == losses[best] < losses[trainer.step]
+    assert list(trainer) == []  # it stays so
+    assert trainer.evaluate() == kept
+
+
+def test_a_run_that_takes_all_steps_has_its_best_weights_too(overfitting: NewTrainer) -> None:
+    patient, last = overfitting(patience=20), overfitting()
+    losses = evaluations(list(patient))
+    assert losses == evaluations(list(last))
+    assert max(losses) == 40
+    best, end = patient.evaluate(), last.evaluate()
+    assert best
+    assert end
+    assert best.response == min(losses.values())
+    assert end.response == losses[40] > best.response  # without patience, a run ends with its last weights
+
+
+def test_the_best_weights_survive_a_kill(overfitting: NewTrainer, tmp_path: Path) -> None:
+    whole = overfitting(patience=2)
+    reports = list(whole)
+    folder = RunFolder(tmp_path)
+    taken: list[StepReport] = []
+    for _ in range(0, len(reports), 5):
+        taken += take(folder, overfitting(patience=2), 5)
+    assert [report.loss for report in taken] == [report.loss for report in reports]
+    resumed = overfitting(patience=2)
+    assert list(folder.run(resumed)) == []
+    assert (resumed.step, resumed.best_step) == (whole.step, whole.best_step)
+    ends = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(mine, ends[1][name]) for name, mine in ends[0].items())
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
@@ -209,6 +298,7 @@ def test_a_vocabulary_is_made_once_and_kept(poems: list[Poem], tmp_path: Path) -
         ({"poems": [Poem("山", "試筆", ("山中一夜雨，樹上幾聲鶯。",))]}, "a run with poems 9, not 1"),
         ({"accumulate": 2}, "a run with accumulate 1, not 2"),
         ({"weight_decay": 0.0}, "a run with weight_decay 0.1, not 0.0"),
+        ({"dropout": 0.1}, "a run with dropout 0.0, not 0.1"),
         ({"steps": 3}, "a run of 9 steps, more than 3"),
         (
             {"steps": 10},
@@ -227,6 +317,15 @@ def test_a_folder_is_not_used_for_another_run(
         next(folder.run(new_trainer(**{"decay_fraction": 0.25, **changes})))
     assert "choose another run folder, or delete this one" in str(refused.value)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_part_of_the_identity_that_is_left_out_is_another_run_too(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    """As the teacher of a run that is repeated without one."""
+    taught, alone = new_trainer(), new_trainer()
+    taught.recipe = replace(taught.recipe, identity={**alone.recipe.identity, "teacher": "abc"})
+    take(RunFolder(tmp_path), taught, 2)
+    with pytest.raises(CheckpointError, match="a run with teacher abc, not None"):
+        next(RunFolder(tmp_path).run(alone))
 
 
 def test_steps_may_be_added_while_the_rate_is_constant(new_trainer: NewTrainer, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from course_lib import paths
+from course_lib.batches import ceil_div
 from course_lib.engine.machine import Machine
 from course_lib.evaluation.title_fit import OTHERS
 from course_lib.poems import Poem
@@ -20,12 +23,26 @@ def machine(device: str, precision: torch.dtype = torch.bfloat16) -> Machine:
 
 def small(poems: int) -> Schedule:
     """A schedule that no machine has."""
-    return Schedule(machine("cpu"), poems, 1, batch_size=2, evaluate_every=10, trap_steps=5, folder=Path("small"))
+    return Schedule(machine("cpu"), poems, 1, batch_size=2, evaluations=4, trap_steps=5, folder=Path("small"))
+
+
+T4, A100, H200 = 15.8e9, 42.3e9, 150e9  # bytes of memory
 
 
 @pytest.fixture(autouse=True)
 def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COURSE_FAST", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Pretends that the machine's card has so much memory. It has 16 GB to begin with."""
+
+    def put(memory: float) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=memory))
+
+    put(T4)
+    return put
 
 
 def test_cuda_reads_everything_five_times_and_others_a_part_once(poems: list[Poem]) -> None:
@@ -88,8 +105,20 @@ def test_the_same_poems_every_time(poems: list[Poem]) -> None:
     assert set(drawn) < set(poems)
 
 
-@pytest.mark.parametrize(("steps", "every", "warmup"), [(1, 1, 0), (39, 10, 9), (50, 16, 12), (470, 60, 30)])
-def test_a_short_run_still_warms_up_and_is_judged_three_times(steps: int, every: int, warmup: int) -> None:
+@pytest.mark.parametrize(("memory", "rows"), [(T4, 64), (24e9, 64), (A100, 256), (H200, 256)])
+def test_a_large_card_takes_larger_steps(card: Callable[[float], None], memory: float, rows: int) -> None:
+    card(memory)
+    assert schedule(machine("cuda")).batch_size == rows
+    assert schedule(machine("cpu")).batch_size == 8
+
+
+@pytest.mark.parametrize("steps", [133, 335, 1335, 5000])
+def test_a_run_on_cuda_is_judged_twelve_times_whatever_the_card(steps: int) -> None:
+    assert ceil_div(steps, schedule(machine("cuda")).settings(steps).evaluate_every) == 12
+
+
+@pytest.mark.parametrize(("steps", "every", "warmup"), [(1, 1, 0), (39, 10, 9), (50, 9, 12), (460, 77, 30)])
+def test_a_short_run_still_warms_up_and_is_judged_as_often(steps: int, every: int, warmup: int) -> None:
     plan = schedule(machine("cpu")) if steps > 40 else small(480)
     settings = plan.settings(steps)
     assert (settings.steps, settings.evaluate_every, settings.warmup_steps) == (steps, every, warmup)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 import pytest
 import torch
@@ -28,8 +28,7 @@ from course_lib.training import StepReport, Trainer, TrainingSettings
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, torch.float32)
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this PyTorch has no Muon; it came with 2.9")
-each_optimizer = pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=needs_muon)])
+each_optimizer = pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -203,6 +202,45 @@ def test_a_report_comes_back_from_its_line_of_the_log(new_trainer: NewTrainer) -
     assert json.loads(line)["loss"] == report.loss._asdict()
 
 
+def test_the_batches_that_are_read_lie_on_the_device_of_the_machine(new_trainer: NewTrainer, recipe: Recipe) -> None:
+    @dataclass
+    class Elsewhere(Given):
+        def to(self, device: torch.device) -> Given:  # type: ignore[override]
+            assert device == CPU
+            return Given(self.given)
+
+        def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+            raise AssertionError("these batches lie elsewhere")
+
+    away = Elsewhere(list(recipe.batches.epoch(0)))
+    reports = list(new_trainer(recipe=replace(recipe, batches=away, evaluation=away), steps=2, evaluate_every=1))  # type: ignore[arg-type]
+    assert all(report.evaluation for report in reports)
+
+
+def test_tokens_are_counted_exactly_where_a_float_would_round(new_trainer: NewTrainer) -> None:
+    trainer = new_trainer()
+    tensors, numbers = trainer.state()
+    trainer.load_state(tensors, numbers | {"tokens_seen": 2**24 + 1})
+    in_first = next(iter(new_trainer())).tokens_seen
+    assert next(iter(trainer)).tokens_seen == trainer.tokens_seen == 2**24 + 1 + in_first
+
+
+def test_nothing_of_a_step_is_read_before_its_gradients_are_there(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the device `meta` tensors have no values: reading one is an error. On a GPU the program would have to wait."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # PyTorch does not know it for `meta`
+    meta = torch.device("meta")
+    model = recipe.checkpoint.model.to(meta).train()
+    batches = list(recipe.batches.to(meta).epoch(0))
+    learned, predicted = recipe.count(batches)
+    (recipe.loss(model, batches[0]).response / learned).backward()
+    assert learned.device == predicted.device == meta
+    assert all(weight.grad is not None for weight in model.parameters())
+    with pytest.raises(RuntimeError):
+        learned.item()
+
+
 # --- leaving and resuming -------------------------------------------------------------------------
 
 
@@ -306,6 +344,9 @@ class Given:
     def __len__(self) -> int:
         return len(self.given)
 
+    def to(self, device: torch.device) -> Self:
+        return self
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         return iter(self.given[start:])
 
@@ -383,16 +424,14 @@ def test_a_float16_gradient_that_overflows_is_left_out_and_the_scale_lowered(new
     assert math.isfinite(last.grad_norm)
 
 
-@needs_muon
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_muon_multiplies_as_the_model_does(new_trainer: NewTrainer, precision: torch.dtype) -> None:
-    """Its own choice would always be bfloat16."""
     trainer = new_trainer(machine=Machine(CPU, precision), steps=1, optimizer="muon")
     multiplied: set[torch.dtype] = set()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.aten.addmm.default:  # called by Muon alone: the model's products add nothing
+            if func is torch.ops.aten.baddbmm.default:  # called by Muon alone: the model's products add nothing
                 multiplied.add(args[1].dtype)
             return func(*args, **(kwargs or {}))
 
@@ -429,8 +468,11 @@ def test_a_batch_with_nothing_to_learn_is_an_error(new_trainer: NewTrainer, reci
     ids = torch.full((1, 8), 5)
     masked = Given([Batch(ids, torch.full_like(ids, IGNORE), torch.ones_like(ids, dtype=torch.bool))])
     trainer = new_trainer(recipe=replace(recipe, batches=masked))
+    kept = weights(trainer)
     with pytest.raises(ValueError, match="step 0: no token of this batch is to be learned"):
         next(iter(trainer))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights(trainer).items())
+    assert (trainer.step, trainer.tokens_seen) == (0, 0)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

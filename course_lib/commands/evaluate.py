@@ -29,7 +29,7 @@ def evaluate_loss(
     if as_json:
         losses = {"response_loss": loss.response, "whole_loss": loss.whole}
         row = losses if opened.instructions else {"plain_text_loss": loss.whole}
-        print(json.dumps({"split": split, "poems": len(poems), **row}))
+        print(json.dumps({"split": split, "poems": len(poems), **row}, allow_nan=False))
     elif opened.instructions:
         print(f"response        {loss.response:.4f} {on}")
         print(f"whole sequence  {loss.whole:.4f}, with instruction and title; do not compare models by this one")
@@ -83,6 +83,7 @@ def evaluate(
             progress=show,
         )
     if as_json:
-        print(json.dumps({name: column.as_dict() for name, column in columns.items()}, ensure_ascii=False))
+        rows = {name: column.as_dict() for name, column in columns.items()}
+        print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
     else:
         print(side_by_side(columns))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, cast, get_type_hints
 
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 Inputs = ParamSpec("Inputs")
 Precision = Literal["auto", "bf16", "fp16", "float32"]
 Optimizer = Literal["muon", "adamw"]
-option: Callable[..., Any] = typer.Option
+
+
+def finite(value: Any) -> Any:
+    """The value of an option. Raises BadParameter, which names the option, if it is nan or infinite."""
+    if isinstance(value, float) and not isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
+option: Callable[..., Any] = partial(typer.Option, callback=finite)
 
 
 class Refusal(ValueError):
@@ -42,6 +52,7 @@ BEST_DEVICE = "the first that this machine has"
 Device = Annotated[str | None, option(metavar="NAME", help="cuda, mps or cpu.", show_default=BEST_DEVICE)]
 Json = Annotated[bool, option("--json", help="Print JSON instead of text.")]
 SplitChoice = Annotated[Split, option(help="Which poems to use.")]
+PATIENCE = "Stop after so many validation losses without a better one, and keep the best weights."
 Comparable = Annotated[Precision, option(help="float32 gives the same figures on every machine.")]
 
 
@@ -49,10 +60,12 @@ Comparable = Annotated[Precision, option(help="float32 gives the same figures on
 class RunOptions:
     """The options that `pretrain` and `finetune` share, with the defaults of `pretrain`."""
 
-    optimizer: Annotated[Optimizer, option(help="muon needs PyTorch 2.9 or newer.")] = "muon"
+    optimizer: Annotated[Optimizer, option(help="What moves the weights.")] = "muon"
     learning_rate: Annotated[float, option(help="The highest learning rate.")] = 3e-3
     batch_size: Annotated[int, option(min=1, help="Rows in a batch; a row is as long as the context.")] = 16
     accumulate: Annotated[int, option(min=1, help="Batches in a step.")] = 1
+    weight_decay: Annotated[float, option(min=0, help="How strongly large weights are drawn to zero.")] = 0.1
+    dropout: Annotated[float, option(help="The share of values that a step forgets.")] = 0.0
     warmup_steps: Annotated[int, option(min=0, help="The learning rate rises during this many steps.")] = 150
     decay_fraction: Annotated[float, option(help="The learning rate falls to zero in this last share of steps.")] = 0.4
     seed: Annotated[int, option(help="Decides the first weights and the order of the poems.")] = 0
@@ -60,6 +73,8 @@ class RunOptions:
     tang_times: Annotated[int, option(min=1, help="If there are Song poems: read each Tang poem this often.")] = 3
     poems: Annotated[int | None, option(min=1, help="Read only this many poems.", show_default="all")] = None
     evaluate_every: Annotated[int, option(min=0, help="Steps between two validation losses; 0: none.")] = 500
+    patience: Annotated[int, option(min=0, help=PATIENCE, show_default="take all steps, keep the last weights")] = 0
+    teacher: Annotated[Path | None, option(metavar="DIR", help="Learn the probabilities of this checkpoint.")] = None
     run_folder: Annotated[Path, option(metavar="DIR", help="Where to keep the unfinished run.")] = Path("runs/pretrain")
     save_every: Annotated[float, option(min=0, help="Seconds between two saves of the run.")] = 120
     out: Annotated[Path, option(metavar="DIR", help="Where to write the checkpoint.")] = Path("checkpoints/base")
@@ -116,24 +131,17 @@ def with_run_options(defaults: RunOptions) -> Callable[[Callable[..., None]], Ca
 
 
 def note(line: str) -> None:
-    """Print one line to stderr, beside the output."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def choose_folder(folder: Path | None) -> Path:
-    """The checkpoint folder to use. Prints its name if it is the learner's own and was not named."""
-    chosen = paths.own_or_shipped(folder)
-    if folder is None and chosen == paths.OWN:
-        note(f"{chosen} is used")
-    return chosen
+    """Print one line to stderr, beside the output. Control characters are shown as their code points."""
+    shown = (c if c.isprintable() else " " if c.isspace() else f"U+{ord(c):04X}" for c in line)
+    print("".join(shown), file=sys.stderr, flush=True)
 
 
 def open_checkpoint(folder: Path | None, device: str | None, precision: Precision) -> tuple[Checkpoint, Machine]:
-    """The checkpoint that the user wants, and the machine that it is on. Prints the machine on stderr."""
+    """The checkpoint that the user wants, and the machine that it is on. Prints what was not named on stderr."""
     from course_lib.checkpoints import load_checkpoint
     from course_lib.engine.machine import Machine
 
     machine = Machine.choose(device, precision)
-    checkpoint = load_checkpoint(choose_folder(folder), machine.device)
-    note(str(machine))
+    checkpoint = load_checkpoint(chosen := paths.own_or_shipped(folder), machine.device)
+    note(str(machine) if folder else f"{machine}; {chosen} is used")
     return checkpoint, machine

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, choose_folder, note, option
+from course_lib import paths
+from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, note, option
 
 if TYPE_CHECKING:
     from course_lib.generation import PoemStream, WrittenPoem
@@ -58,11 +59,15 @@ def write(
     from course_lib.engine.machine import choose_device
     from course_lib.sampling import GenerationSettings
 
+    if out and out.exists() and not out.is_file():
+        raise Refusal(f"{out}: no plain file, so a stopped command could not go on; leave --out away, and use --json")
     settings = GenerationSettings(temperature, top_p, top_k, max_new_tokens, seed, min_p, presence_penalty)
-    folder = choose_folder(checkpoint)
+    folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
     asked = opened.instruction(instruction) if instruction or opened.instructions else None
     tasks = list(dict.fromkeys(product(read_titles(typed, opened.tokenizer), range(seed, seed + count))))
+    if not checkpoint:
+        note(f"{folder} is used")
 
     def poems(tasks: Sequence[Task]) -> Iterator[WrittenPoem]:
         titles, seeds = [title for title, _ in tasks], [seed for _, seed in tasks]

@@ -16,7 +16,6 @@ from typing import Any, ParamSpec, Self, TypeVar
 import torch
 from torch import Tensor
 
-from course_lib.batches import Batch
 from course_lib.engine.processes import SINGLE_PROCESS, World, init_processes
 
 logger = logging.getLogger(__name__)
@@ -51,13 +50,6 @@ class Machine:
         """The same machine, together with the other processes that `torchrun` started."""
         world, device = init_processes(self.device)
         return replace(self, device=device, world=world, precision=world.broadcast(self.precision))
-
-    def to_device(self, batch: Batch) -> Batch:
-        """The batch on this device. On CUDA the program does not wait for the copy."""
-        is_cuda = self.device.type == "cuda"
-        if is_cuda:
-            batch = Batch._make(None if part is None else part.pin_memory() for part in batch)
-        return Batch._make(None if part is None else part.to(self.device, non_blocking=is_cuda) for part in batch)
 
     def autocast(self) -> torch.autocast:
         """A context in which matrices are multiplied in `precision`."""

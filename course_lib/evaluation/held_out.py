@@ -44,11 +44,11 @@ def loss_rows(
     kind: Callable[..., Batches] = PlainTextBatches
     if checkpoint.instructions:
         kind = partial(InstructionBatches.from_poems, instructions=checkpoint.instructions)
-    batches = kind(poems, checkpoint.tokenizer, context=context, batch_size=batch_size, seed=None)
+    batches = kind(poems, checkpoint.tokenizer, context=context, batch_size=batch_size, seed=None).to(machine.device)
     rows: list[list[Tensor]] = []
     with torch.no_grad(), evaluating(checkpoint.model), machine.autocast():
         for batch in batches.epoch(0):
-            rows.append([part.cpu() for part in row_sums(checkpoint.model, machine.to_device(batch))])
+            rows.append([part.cpu() for part in row_sums(checkpoint.model, batch)])
             progress("taking the loss", len(poems) * len(rows) // len(batches), len(poems))
     return LossSums(*(torch.cat(parts).double() for parts in zip(*rows, strict=True)))
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from course_lib.batches import Batch, Batches, ceil_div
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine import chunked_loss
@@ -25,8 +27,8 @@ class Recipe:
 
     `loss(model, batch)` returns the sums of a batch. `count(batches)` returns how many items the two losses of a step
     are averaged over (here: tokens); the trainer needs it before the first gradient. `identity` is what a resumed run
-    must share; an option has its name of the command line. `poems` and `parent` (the folder of the first weights) are
-    for the model card.
+    must share; an option has its name of the command line. `poems`, `parent` (the folder of the first weights) and
+    `teacher` (a folder too) are for the model card.
     """
 
     kind: str  # of the checkpoint that results: "base" or "instruction"
@@ -34,10 +36,12 @@ class Recipe:
     batches: Batches
     evaluation: Batches | None = None
     loss: LossFunction = chunked_loss.loss_sums
-    count: Callable[[Sequence[Batch]], tuple[int, int]] = count_targets
+    evaluation_loss: LossFunction = chunked_loss.loss_sums
+    count: Callable[[Sequence[Batch]], tuple[Tensor, Tensor]] = count_targets
     identity: Mapping[str, Any] = field(default_factory=dict)
     poems: Sequence[Poem] = ()
     parent: Path | None = None
+    teacher: Path | None = None
 
     def steps_per_epoch(self, accumulate: int = 1) -> int:
         """How many steps read every batch once, with `accumulate` batches in a step."""
