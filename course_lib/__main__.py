@@ -61,7 +61,7 @@ def corpus() -> None:
 EXAMPLES: dict[Callable[..., None], list[str]] = {
     pretrain: ["pretrain", "pretrain --dynasties tang --steps 300"],
     finetune: ["finetune --steps 800", "finetune --epochs 5 --run-folder runs/thorough"],
-    average: ["average runs/seed-0 runs/seed-1 --out checkpoints/average"],
+    average: ["average runs/a runs/b --out checkpoints/mean"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",
         "write 春夜喜雨 秋思 --count 3 --temperature 1",

@@ -13,19 +13,19 @@ SHA256SUMS               checksums of these files except the card, for `sha256su
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
 import yaml
 from safetensors.torch import save_file
 
-from course_lib.engine.llama_format import llama_config, load_weights, parse_config, tokenizer_config
+from course_lib.engine.llama_format import check_finite, llama_config, load_model, parse_config, tokenizer_config
+from course_lib.files import finish, replacing
 from course_lib.instructions import POEM, Instruction, find, from_rows, to_rows
 from course_lib.model import PoetryModel
 from course_lib.tokenizer import CharacterTokenizer
@@ -118,14 +118,14 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, facts: Mapping[str, Any], story: str) -> None:
     """Write a checkpoint folder, with `facts` as the card's header and `story` as its text.
 
-    All files are written beside the old ones and then moved, so an error while writing changes nothing.
+    After an error or a kill at any moment, `load_checkpoint` finds the old checkpoint or the new one. Raises OSError if
+    the folder cannot be written, or if a weight is not a number in 16 bits.
     """
     model = checkpoint.model
     tokenizer = checkpoint.tokenizer
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as aside:
-        new = Path(aside)
+    with replacing(folder) as new:
         half = {name: tensor.half().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        check_finite(half)
         save_file(half, new / WEIGHTS, metadata={"format": "pt"})
         write_json(new / CONFIG, llama_config(model.config, tokenizer))
         tokenizer.save(new / TOKENIZER)
@@ -136,9 +136,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, facts: Mapping[str, An
         (new / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
         header = yaml.safe_dump({**facts, "sha256": sums[WEIGHTS]}, sort_keys=False, allow_unicode=True)
         (new / CARD).write_text(f"---\n{header}---\n\n{story.strip()}\n", encoding="utf-8")
+    if not tokenizer.has_roles:
         (folder / INSTRUCTIONS).unlink(missing_ok=True)  # an earlier model's
-        for file in new.iterdir():
-            os.replace(file, folder / file.name)
 
 
 def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> Checkpoint:
@@ -150,20 +149,20 @@ def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> C
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; a checkpoint is a folder with {WEIGHTS} in it")
-    for line in (folder / SUMS).read_text().splitlines() if (folder / SUMS).is_file() else ():
-        expected, _, name = line.partition("  ")
+    sums = read(folder / SUMS, read_sums, "a list of checksums") if (folder / SUMS).is_file() else {}
+    for name, expected in sums.items():
         if (found := read(folder / name, sha256, f"a file that {SUMS} lists")) != expected:
             said = f"its SHA-256 is {found[:12]}…, {SUMS} says {expected[:12]}…"
             raise CheckpointError(f"{folder / name}: damaged or changed; {said}")
     what = "the configuration of a model of this course"
     config = read(folder / CONFIG, lambda path: parse_config(read_json(path)), what)
     tokenizer = read(folder / TOKENIZER, CharacterTokenizer.load, "a tokenizer of this course")
-    if (size := len(tokenizer)) != config.vocab_size:
-        raise CheckpointError(f"{folder / TOKENIZER}: {size} tokens, but {CONFIG} says vocab_size {config.vocab_size}")
-    model = PoetryModel(config)
-    read(folder / WEIGHTS, partial(load_weights, model), f"the weights that {CONFIG} describes")
+    if sorted(tokenizer.backend.get_vocab().values()) != list(range(config.vocab_size)):
+        said = f"{len(tokenizer)} tokens, but {CONFIG} says vocab_size {config.vocab_size}"
+        raise CheckpointError(f"{folder / TOKENIZER}: {said}, so their ids must be 0 to {config.vocab_size - 1}")
+    model = read(folder / WEIGHTS, partial(load_model, config), f"the weights that {CONFIG} describes")
     instructions: tuple[Instruction, ...] = (POEM,) if tokenizer.has_roles else ()
-    if (folder / INSTRUCTIONS).is_file():
+    if instructions and (folder / INSTRUCTIONS).is_file():  # an older model's may lie there when a save was killed
         instructions = read(folder / INSTRUCTIONS, lambda path: from_rows(read_json(path)), "a list of instructions")
     return Checkpoint(model.to(device or "cpu").eval(), tokenizer, instructions)
 
@@ -171,14 +170,15 @@ def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> C
 def read(path: Path, parse: Callable[[Path], Result], what: str) -> Result:
     """`parse(path)`, which should find `what` in the file.
 
-    Raises CheckpointError if there is no such file, or if `parse` fails.
+    Raises CheckpointError, with a message of one line, if there is no such file, or if `parse` fails.
     """
+    finish(path.parent)
     if not path.is_file():
         raise CheckpointError(f"{path}: not there; expected {what}")
     try:
         return parse(path)
     except Exception as error:  # the tokenizers library raises bare exceptions
-        raise CheckpointError(f"{path}: not {what} ({error})") from error
+        raise CheckpointError(f"{path}: not {what} ({' '.join(str(error).split())[:400]})") from error
 
 
 def read_card(folder: Path | str) -> dict[str, Any]:
@@ -186,8 +186,28 @@ def read_card(folder: Path | str) -> dict[str, Any]:
 
     Raises CheckpointError if there is no card, or if it has no header.
     """
-    what = "a model card with a header between two lines of ---"
-    return read(Path(folder) / CARD, lambda path: yaml.safe_load(path.read_text("utf-8").split("---\n", 2)[1]), what)
+
+    def parse(path: Path) -> dict[str, Any]:
+        facts = yaml.safe_load(path.read_text("utf-8").split("---\n", 2)[1])
+        if not isinstance(facts, dict):
+            raise ValueError("its header is no table of facts")
+        return facts
+
+    return read(Path(folder) / CARD, parse, "a model card with a header between two lines of ---")
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """The checksums that a file lists, by the names of the files; it has the form that `sha256sum` reads.
+
+    Raises ValueError if a line has another form.
+    """
+    sums = {}
+    for line in path.read_text("utf-8").splitlines():
+        if found := re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line):
+            sums[found[2]] = found[1].lower()
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(f"a line is no checksum and name: {line[:80]!r}")
+    return sums
 
 
 def write_json(path: Path, value: Any) -> None:

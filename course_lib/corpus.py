@@ -237,6 +237,16 @@ def in_usual_forms(poem: Poem, usual: Mapping[str, str]) -> Poem:
     return replace(poem, title=poem.title.translate(table), couplets=couplets)
 
 
+def without_repeats(poems: Iterable[Poem], seen: set[str]) -> list[Poem]:
+    """The poems whose text is not yet in `seen`. Adds to `seen`."""
+    kept = []
+    for poem in poems:
+        if (text := han(poem.text)) not in seen:
+            seen.add(text)
+            kept.append(poem)
+    return kept
+
+
 def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty, Counts]:
     """Clean, split and write the poems of the archive; None: of the archive that `fetch` gets. Returns the counts.
 
@@ -252,6 +262,7 @@ def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty
     tang_counts["test poems"], tang_counts["validation poems"] = len(test), len(validation)
     reserved = {digest(p) for p in test + validation}
     usual: dict[str, str] = {}
+    written: set[str] = set()
     built: dict[Dynasty, Counts] = {"tang": tang_counts, "song": song_counts}
     for poems, (dynasty, counts) in zip((tang, song), built.items(), strict=True):
         as_printed = [p for p in poems if digest(p) not in reserved]
@@ -259,8 +270,10 @@ def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty
         others = [in_usual_forms(p, usual) for p in as_printed]
         counts["variants replaced"] = sum(new != old for new, old in zip(others, as_printed, strict=True))
         dropped = near_duplicates(test + validation, others)
-        train = [p for i, p in enumerate(others) if i not in dropped]
+        apart = [p for i, p in enumerate(others) if i not in dropped]
+        train = without_repeats(apart, written)
         counts["near-duplicates of held-out poems"] = len(dropped)
+        counts["duplicates without their variants"] = len(apart) - len(train)
         counts["training poems"] = len(train)
         counts["training characters"] = sum(len(han(p.text)) for p in train)
         save_poems(train, poem_file("train", dynasty))

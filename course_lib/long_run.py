@@ -33,8 +33,9 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
     in all processes but the main one.
 
     Raises:
-        CheckpointError: `folder` holds another run, or something cannot be written.
-        KeyboardInterrupt: Ctrl-C was pressed; a single process has saved every whole step in `folder`.
+        CheckpointError: `folder` holds another run.
+        OSError: something cannot be written, or another process uses `folder`.
+        KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came; a single process has saved every whole step in `folder`.
     """
     folder.claim(trainer)
     with closing(folder.run(trainer)) as reports:  # closing it saves, whatever stops `narrate`

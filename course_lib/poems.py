@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from course_lib import paths
+from course_lib.files import replacing
 from course_lib.prosody import split_lines
 
 Split = Literal["train", "validation", "test"]
@@ -62,17 +63,17 @@ def load_poems(split: Split, dynasty: Dynasty = "tang") -> list[Poem]:
     try:
         jsonl = lzma.decompress(path.read_bytes()).decode().rstrip("\n")
         rows = json.loads("[" + jsonl.replace("\n", ",") + "]")  # one call for all lines; 50,000 calls are slow
-    except (lzma.LZMAError, ValueError) as error:
+        return [Poem(title, author, tuple(text.split("\n")), number, dynasty) for title, number, author, text in rows]
+    except Exception as error:  # of decompressing, of decoding, or because a row has another form
         raise ValueError(f"{path} is damaged ({error}): {cure}") from error
-    return [Poem(title, author, tuple(text.split("\n")), number, dynasty) for title, number, author, text in rows]
 
 
 def save_poems(poems: Iterable[Poem], path: Path) -> None:
     """Write poems as xz-compressed JSON lines, one `[title, number, author, text]` for each poem."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lzma.open(path, "wt", encoding="utf-8", preset=9) as file:
-        for p in poems:
-            print(json.dumps([p.title, p.number, p.author, p.text], ensure_ascii=False), file=file)
+    rows = ([p.title, p.number, p.author, p.text] for p in poems)
+    jsonl = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with replacing(path.parent, path.name) as new:
+        (new / path.name).write_bytes(lzma.compress(jsonl.encode(), preset=9))
 
 
 def poem_file(split: Split, dynasty: Dynasty = "tang") -> Path:

@@ -7,21 +7,21 @@ state.safetensors    weights and optimizer after the last saved step; the best w
 """
 
 import json
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from operator import itemgetter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from course_lib.checkpoints import TOKENIZER, CheckpointError, read, read_json, write_json
+from course_lib.files import append_lines, claimed, replacing
 from course_lib.poems import Poem
 from course_lib.roles import pretraining_text
 from course_lib.tokenizer import CharacterTokenizer
@@ -36,7 +36,7 @@ class RunFolder:
     """The folder of a run. After a kill at any moment, the run can go on from it.
 
     If several processes share the run, only the main one writes. Every method raises CheckpointError if a file that it
-    reads is damaged.
+    reads is damaged, and OSError, which names the file, if one cannot be written.
     """
 
     path: Path
@@ -46,15 +46,25 @@ class RunFolder:
     def run(self, trainer: Trainer) -> Generator[StepReport]:
         """The reports of `trainer`, from the step where the run stopped. Logs each step, and saves now and then.
 
-        A single process also saves after Ctrl-C or a `break`. After any other error the last good state stays. Raises
-        CheckpointError if the folder holds another run, is damaged, or cannot be written.
+        A single process also saves after Ctrl-C, SIGTERM or a `break`. After any other error the last good state stays.
+        SIGTERM acts as Ctrl-C does. Raises CheckpointError if the folder holds another run, and OSError if another
+        process uses it.
         """
         self.claim(trainer)
+        world = trainer.machine.world
+        may_stop = world.size == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        handlers: dict[int, Any] = {signal.SIGTERM: signal.default_int_handler} if may_stop else {}
+        with claimed(self.path / LOG) if world.is_main else nullcontext(), handled(handlers):
+            yield from self._take_steps(trainer)
+
+    def _take_steps(self, trainer: Trainer) -> Generator[StepReport]:
         if not trainer.step and (self.path / STATE).is_file():
-            trainer.load_state(load_file(self.path / STATE), self._numbers())
+            load = partial(trainer.load_state, numbers=self._numbers())
+            read(self.path / STATE, lambda path: load(load_file(path)), "the state of this run")
         if trainer.machine.world.is_main:
-            lines = [report.as_json() + "\n" for report in self.reports()[: trainer.step]]  # later steps come again
-            write_whole(self.path / LOG, lambda aside: aside.write_text("".join(lines), encoding="utf-8"))
+            kept = [report.as_json() for report in self.reports() if report.step <= trainer.step]  # others come again
+            with replacing(self.path, LOG) as new:
+                append_lines(new / LOG, kept)
         waiting: list[StepReport] = []
         logged_at = saved_at = time.monotonic()
         steps = iter(trainer)
@@ -95,17 +105,17 @@ class RunFolder:
             taken = self.steps_taken()
             if taken > settings.steps:
                 self._refuse(f"a run of {taken} steps, more than {settings.steps}")
-            for report in self.reports()[:taken]:
+            for report in self.reports():
                 rate = settings.learning_rate_at(report.step - 1)
-                if abs(report.learning_rate - rate) > 1e-6 * rate:
+                if report.step <= taken and not abs(report.learning_rate - rate) <= 1e-6 * rate:
                     had = f"a run whose step {report.step} had learning rate {report.learning_rate:.3g}"
                     self._refuse(f"{had}; with these settings it is {rate:.3g}")
-            machine = trainer.machine.full_name
+            machine, known = trainer.machine.full_name, list(machines)
             if machine not in machines and (taken < settings.steps or not machines):
                 machines.append(machine)
-            if trainer.machine.world.is_main:
-                self.path.mkdir(parents=True, exist_ok=True)
-                write_json(self.path / RECORD, {"started_with": before or identity, "machines": machines})
+            if trainer.machine.world.is_main and machines != known:  # else leave the folder to a run that may go on
+                with replacing(self.path, RECORD) as new:
+                    write_json(new / RECORD, {"started_with": before or identity, "machines": machines})
 
     def machines(self) -> list[str]:
         """All machines that the run has used."""
@@ -115,52 +125,65 @@ class RunFolder:
         """The reports in the log. If a kill has cut the last line short, it is left out."""
 
         def parse(path: Path) -> list[StepReport]:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            return [StepReport.from_json(line) for line in lines if line.endswith("\n")]
+            *lines, _ = path.read_bytes().split(b"\n")  # a kill may have cut a character in two
+            reports = [StepReport.from_json(line.decode()) for line in lines]
+            for report in reports:
+                numbers = (report.step, report.epoch, report.learning_rate, report.seconds, *(report.evaluation or ()))
+                if strange := [number for number in numbers if type(number) not in (int, float)]:
+                    raise ValueError(f"{strange[0]!r} is not a number")
+            if (steps := [report.step for report in reports]) != sorted(set(steps)):
+                raise ValueError("its steps are not in order")
+            return reports
 
         path = self.path / LOG
         return read(path, parse, "the log of a run") if path.is_file() else []
 
     def steps_taken(self) -> int:
         """The step after which the run goes on; 0 for a new run."""
-        return int(self._numbers()["step"])
+        return self._numbers()["step"]
 
     def tokenizer(self, poems: Sequence[Poem]) -> CharacterTokenizer:
         """The folder's tokenizer. If there is none, one is trained on `poems` and kept there."""
         path = self.path / TOKENIZER
         if not path.is_file():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(path, CharacterTokenizer.train(map(pretraining_text, poems)).save)
+            with replacing(self.path, TOKENIZER) as new:
+                CharacterTokenizer.train(map(pretraining_text, poems)).save(new / TOKENIZER)
         return read(path, CharacterTokenizer.load, "a tokenizer of this course")
 
     def _write(self, trainer: Trainer, waiting: list[StepReport], save: bool = True) -> None:
         """Move the waiting reports to the log; with `save`, write the trainer's state too."""
         is_main = trainer.machine.world.is_main
         if is_main:
-            with (self.path / LOG).open("a", encoding="utf-8") as file:
-                file.writelines(report.as_json() + "\n" for report in waiting)
+            append_lines(self.path / LOG, (report.as_json() for report in waiting))
         waiting.clear()
         if not (is_main and save):
             return
         tensors, numbers = trainer.state()
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        path, metadata = self.path / STATE, {"state": json.dumps(numbers)}
-        try:
-            write_whole(path, lambda aside: save_file(tensors, aside, metadata))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not written; the old file is untouched ({error})") from error
+        with replacing(self.path, STATE) as new:
+            save_file(tensors, new / STATE, {"state": json.dumps(numbers)})
 
     def _record(self) -> tuple[dict[str, Any], list[str]]:
         """What the run was started with, and the machines it has used; both empty for a new run."""
-        path, keys = self.path / RECORD, itemgetter("started_with", "machines")
-        return read(path, lambda path: keys(read_json(path)), "the record of a run") if path.is_file() else ({}, [])
+
+        def parse(path: Path) -> tuple[dict[str, Any], list[str]]:
+            match read_json(path):
+                case {"started_with": dict(settings), "machines": [*names]} if all(isinstance(n, str) for n in names):
+                    return settings, names
+            raise ValueError("it needs started_with, and the names of machines")
+
+        path = self.path / RECORD
+        return read(path, parse, "the record of a run") if path.is_file() else ({}, [])
 
     def _numbers(self) -> dict[str, Any]:
         """The numbers of the saved state, without its tensors."""
 
         def parse(path: Path) -> dict[str, Any]:
             with safe_open(path, framework="pt") as file:
-                return json.loads(file.metadata()["state"])
+                match json.loads(file.metadata()["state"]):
+                    case {"step": int(), "seconds": float(), "best_step": int(), "best_loss": float()} as numbers:
+                        return numbers
+            raise ValueError("it lacks a number")
 
         path = self.path / STATE
         return read(path, parse, "the state of a run") if path.is_file() else {"step": 0}
@@ -169,33 +192,33 @@ class RunFolder:
         raise CheckpointError(f"{self.path} holds {held}: choose another run folder, or delete this one")
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary path, then rename that file to `path`. A kill leaves the old file or the new."""
-    aside = path.with_suffix(".part")
+@contextmanager
+def handled(handlers: Mapping[int, Any]) -> Iterator[None]:
+    """A context in which these functions handle these signals. In a thread of its own it has no effect."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        write(aside)
-        os.replace(aside, path)
+        yield
     finally:
-        aside.unlink(missing_ok=True)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """A context that delays Ctrl-C, or a notebook's stop button, until its end. A second press acts at once."""
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is None or threading.current_thread() is not threading.main_thread():
-        yield  # this thread may not set signal handlers
-        return
-    pressed = threading.Event()
+    """A context that delays Ctrl-C, a notebook's stop button and SIGTERM until its end. A second one acts at once."""
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: handler for number, handler in handlers.items() if callable(handler)}
+    waiting: list[int] = []
 
-    def remember(*_: object) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, previous)
+    def remember(number: int, frame: Any) -> None:
+        if waiting:
+            usual[number](number, frame)
+        waiting.append(number)
 
-    signal.signal(signal.SIGINT, remember)
-    try:
+    with handled(dict.fromkeys(usual, remember)):
         yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if pressed.is_set():
-        signal.raise_signal(signal.SIGINT)
+    for number in waiting[:1]:
+        signal.raise_signal(number)

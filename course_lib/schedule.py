@@ -21,11 +21,13 @@ class Schedule:
 
     machine: Machine
     poems: int | None  # how many training poems are drawn; None: all
-    epochs: int
+    epochs: int  # at most, if there is patience
     batch_size: int
+    learning_rate: float
     evaluations: int  # at most, in a run of any length
     trap_steps: int  # the length of each short run that shows a mistake
     folder: Path  # for the result
+    patience: int = 0  # evaluations without a better one, after which the run ends with its best weights
 
     @property
     def run_folder(self) -> Path:
@@ -37,12 +39,14 @@ class Schedule:
         return random.Random(0).sample(poems, min(self.poems or len(poems), len(poems)))
 
     def settings(self, steps: int) -> TrainingSettings:
-        """The training settings for this many steps.
-
-        The learning rate is a third of pretraining's: the model learns a new task, but should keep what it knows.
-        """
-        every = ceil_div(steps, self.evaluations)
-        return TrainingSettings(steps, learning_rate=1e-3, warmup_steps=min(30, steps // 4), evaluate_every=every)
+        """The training settings for this many steps."""
+        return TrainingSettings(
+            steps,
+            learning_rate=self.learning_rate,
+            warmup_steps=min(30, steps // 4),
+            evaluate_every=ceil_div(steps, self.evaluations),
+            patience=self.patience,
+        )
 
 
 def fast() -> bool:
@@ -58,8 +62,11 @@ def evaluation_size() -> tuple[int, int]:
 def schedule(machine: Machine) -> Schedule:
     """How long the notebook trains on this machine.
 
-    * On CUDA: five epochs of all Tang poems, about 21 M tokens. A step of 256 rows (65,536 tokens) keeps a large card
-      busy; a card with less than 40 GB reads 64 rows. The learner sees twelve evaluations on any card.
+    The learning rate is low: the model learns a new task, but should keep what it knows (`benchmarks/LOG.md`: The
+    learning rate of notebook 4).
+
+    * On CUDA: at most three epochs of all Tang poems, 13 M tokens. A step of 256 rows (65,536 tokens) keeps a large
+      card busy; a card with less than 40 GB reads 64 rows. The learner sees twelve evaluations on any card.
     * Elsewhere: one epoch of 11,500 poems, 0.9 M tokens in 460 steps; with fast 16-bit products, under five minutes on
       two idle cores. Rows of 8 keep the notebook below 1.5 GB.
     * A CPU that is fastest in float32 has a third of that speed. It reads 4,500 poems; compiling would save no time.
@@ -68,11 +75,12 @@ def schedule(machine: Machine) -> Schedule:
     own = paths.OWN
     plain, compiled = replace(machine, compiled=False), replace(machine, compiled=True)
     if fast():
-        return Schedule(plain, 480, 1, 4, evaluations=4, trap_steps=30, folder=own.with_name("finetuned-fast"))
+        return Schedule(plain, 480, 1, 4, 1e-3, evaluations=4, trap_steps=30, folder=own.with_name("finetuned-fast"))
     if machine.device.type == "cuda":
         is_large = torch.cuda.get_device_properties(machine.device).total_memory >= 40e9
-        return Schedule(compiled, None, 5, 256 if is_large else 64, evaluations=12, trap_steps=50, folder=own)
+        rows, rate = (256, 1e-3) if is_large else (64, 6e-4)
+        return Schedule(compiled, None, 3, rows, rate, evaluations=12, trap_steps=50, folder=own, patience=3)
     if machine.device.type == "cpu" and machine.precision == torch.float32:
-        return Schedule(plain, 4_500, 1, 8, evaluations=6, trap_steps=40, folder=own)
+        return Schedule(plain, 4_500, 1, 8, 4e-4, evaluations=6, trap_steps=40, folder=own)
     chosen = compiled if machine.device.type == "cpu" else plain
-    return Schedule(chosen, 11_500, 1, 8, evaluations=6, trap_steps=50, folder=own)
+    return Schedule(chosen, 11_500, 1, 8, 4e-4, evaluations=6, trap_steps=50, folder=own)

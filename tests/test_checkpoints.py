@@ -241,6 +241,27 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         lambda f: change_weights(f, lambda t: t.update({NORM: t[NORM].to(torch.int8)})),
         f"{NORM} holds integers",
     ),
+    "no number": (
+        lambda f: change_weights(f, lambda t: t[NORM].fill_(torch.nan)),
+        f"{NORM} holds a number that is none",
+    ),
+    "too large for float32": (
+        lambda f: change_weights(f, lambda t: t.update({NORM: t[NORM].double() * 1e300})),
+        f"{NORM} holds a number that is none",
+    ),
+    "a million layers": (
+        lambda f: change_config(f, num_hidden_layers=1_000_000),
+        "20 tensors are too few for num_hidden_layers 1000000",
+    ),
+    "a huge matrix": (lambda f: change_config(f, intermediate_size=1_000_000), "size mismatch for .*gate_proj"),
+    "holes in the vocabulary": (
+        lambda f: overwrite(f, "tokenizer.json", (f / "tokenizer.json").read_text().replace(": 5,", ": 5555,", 1)),
+        "tokenizer.json: .* tokens, but config.json says .*so their ids must be 0 to",
+    ),
+    "sums of something else": (
+        lambda f: (f / "SHA256SUMS").write_text("no sum\n"),
+        "SHA256SUMS: not a list of checksums .*'no sum'",
+    ),
     "another output matrix": (
         lambda f: change_weights(f, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] + 1})),
         "lm_head.weight is not the embedding",
@@ -268,6 +289,35 @@ def test_a_damaged_folder_says_which_file_and_what_was_expected(folder: Path, da
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\n" + text.replace("\n", "\n\n"),
+        lambda text: text.replace("  ", " *"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "# by hand\n" + text[:64].upper() + text[64:].rstrip("\n"),
+    ],
+)
+def test_sums_are_read_as_sha256sum_reads_them(folder: Path, change: Callable[[str], str]) -> None:
+    sums = folder / "SHA256SUMS"
+    sums.write_bytes(change(sums.read_text()).encode())
+    load_checkpoint(folder)
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(CheckpointError, match=r"config.json: damaged or changed"):
+        load_checkpoint(folder)
+
+
+def test_a_model_with_a_number_that_is_none_is_not_written(checkpoint: Checkpoint, folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for value in (float("nan"), 1e6):  # the second is infinite in 16 bits
+        with torch.no_grad():
+            checkpoint.model.model.norm.weight[0] = value
+        with pytest.raises(OSError, match=r"saved: not written; .*model.norm.weight holds a number that is none"):
+            save_checkpoint(checkpoint, folder, {}, "")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.mark.parametrize("content", ["[]", "null", "3", '"text"', '{"rope_parameters": [1]}'])
 def test_a_configuration_that_is_no_table_is_refused(folder: Path, content: str) -> None:
     overwrite(folder, "config.json", content)
@@ -280,6 +330,9 @@ def test_no_folder_and_no_card_say_so(folder: Path, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "nowhere")
     (folder / "MODEL_CARD.md").write_text("no header")
     with pytest.raises(CheckpointError, match="not a model card with a header"):
+        read_card(folder)
+    (folder / "MODEL_CARD.md").write_text("---\n- a list\n---\n")
+    with pytest.raises(CheckpointError, match="its header is no table of facts"):
         read_card(folder)
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match="not there"):

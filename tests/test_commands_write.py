@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from course_lib import paths
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, save_checkpoint
+from course_lib.files import claimed
 from course_lib.generation import iter_poems
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.model import PoetryModel
@@ -133,18 +134,18 @@ def test_the_instruction_reaches_the_prompt(checkpoint: Checkpoint, tmp_path: Pa
 
 
 def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, capsys: Capture) -> None:
-    hot = GenerationSettings(temperature=1.5)
+    hot = GenerationSettings(temperature=1.5, seed=1)
     (best,) = list(iter_poems(checkpoint, ["江月"], hot, candidates=8))
     (first,) = list(iter_poems(checkpoint, ["江月"], hot))
     assert best.text != first.text
-    command = ["江月", "--checkpoint", folder, "--temperature", 1.5, "--candidates", 8]
+    command = ["江月", "--checkpoint", folder, "--temperature", 1.5, "--seed", 1, "--candidates", 8]
     shown, noted = said(capsys, 0, *command)
     assert shown == best.text + "\n"
     assert noted.endswith(f"after {len(best.text)} characters\n")
     shown, _ = said(capsys, 0, *command, "--json")
     assert json.loads(shown) == {
         "title": "江月",
-        "seed": 0,
+        "seed": 1,
         "text": best.text,
         "ended": best.reason == "end",
         "reason": best.reason,
@@ -245,6 +246,32 @@ def test_a_kill_loses_a_batch_at_most(command: list[object], tmp_path: Path, cap
     assert len(poems(tmp_path / "poems.jsonl")) == 160
 
 
+def test_two_commands_do_not_write_to_one_file(command: list[object], tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "poems.jsonl"
+    with claimed(out):
+        noted = said(capsys, 2, *command)[1]
+    assert noted == f"{out}: another run or command is writing there; wait until it ends\n"
+    assert not out.exists()
+    said(capsys, 0, *command)
+    assert len(poems(out)) == 8
+    assert [path.name for path in tmp_path.glob("*.lock")] == []
+
+
+def test_a_full_disk_names_the_file_and_loses_no_poem(command: list[object], tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "poems.jsonl"
+    said(capsys, 0, *command)
+    whole = out.read_bytes()
+    out.write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) * 3 // 4, allowed[1]))
+    try:
+        assert said(capsys, 2, *command)[1].splitlines()[-1] == f"{out}: not written (File too large)"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    said(capsys, 0, *command)
+    assert out.read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -252,6 +279,7 @@ def test_a_kill_loses_a_batch_at_most(command: list[object], tmp_path: Path, cap
         ("江月", "line 1: not a poem of this command"),  # without a newline: no poem cut short
         ('{"title": "江月"}\n', "line 1: not a poem of this command"),
         ("[1]\n", "line 1: not a poem of this command"),
+        ("[" * 100_000 + "\n", "line 1: not a poem of this command"),
     ],
 )
 def test_a_file_of_something_else_is_left_alone(

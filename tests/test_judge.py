@@ -34,6 +34,7 @@ def test_texts_are_judged_as_counting_by_hand_says() -> None:
         "ended": 0.75,
         "well_formed": 0.75,
         "repeats_a_line": 0.25,
+        "strange": found["strange"],
         "rhymes": 0.5,
         "rhymes_in_form": 0.5,
         "alternating_in_form": 1.0,
@@ -47,6 +48,12 @@ def test_ended_and_well_formed_are_two_things() -> None:
     texts = [WrittenPoem(FIVE, "length"), WrittenPoem(FIVE[:-1], "end"), WrittenPoem(FIVE, "end")]
     found = values(judge(texts, INDEX))
     assert (found["ended"], found["well_formed"]) == (2 / 3, 2 / 3)
+
+
+def test_a_text_is_strange_if_one_of_its_characters_is_in_no_poem_of_the_index() -> None:
+    line = INDEX.poems[0].couplets[0]
+    texts = [line, line.replace(line[0], "烟"), line.replace("，", " ")]
+    assert values(judge([WrittenPoem(text, "end") for text in texts], INDEX))["strange"] == 1 / 3
 
 
 def test_some_metrics_look_only_at_poems_of_four_or_eight_lines() -> None:

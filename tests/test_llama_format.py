@@ -86,6 +86,9 @@ UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "half a layer": ({"num_hidden_layers": 1.5}, "num_hidden_layers is 1.5, must be a number"),
     "true as a number": ({"num_hidden_layers": True}, "num_hidden_layers is True"),
     "no number": ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan, must be a number above 0"),
+    "more than memory holds": ({"hidden_size": 10**12}, "hidden_size is 1000000000000, must be .* below 1,048,576"),
+    "a number of many digits": ({"rope_theta": 10**400}, "rope_theta is 1000.*, must be .* below 1e"),
+    "angles without end": ({"rope_theta": 1e-300}, "rope_theta is 1e-300, must be a number"),
     "no end": ({"rope_theta": float("inf")}, "rope_theta is inf, must be a number above 0"),
 }
 

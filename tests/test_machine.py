@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import run
+from torch._dynamo.backends.common import aot_autograd
 
 from course_lib.engine import SINGLE_PROCESS, Machine, World, choose_device, release_memory
 from course_lib.engine.machine import Pending, choose_precision, fastest_precision, product_times, try_compile
@@ -179,6 +181,54 @@ def test_whatever_fails_in_the_compiler_one_line_says_so_and_the_function_runs(
     (message,) = (record.message for record in caplog.records if record.name.startswith("course_lib"))
     assert message.startswith("compiling failed, the model runs uncompiled: ")
     assert "\n" not in message
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_module_that_was_compiled_stays_so(caplog: pytest.LogCaptureFixture) -> None:
+    torch._dynamo.reset()
+    graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = try_compile(torch.nn.Linear(2, 2), backend=backend)
+    with caplog.at_level(logging.WARNING, logger="course_lib"):
+        assert torch.equal(compiled(torch.ones(2)), compiled(torch.ones(2)))
+    assert len(graphs) == 1
+    assert [record for record in caplog.records if record.name.startswith("course_lib")] == []
+
+
+@pytest.mark.usefixtures("compiler")
+def test_gradients_that_cannot_be_compiled_are_computed_uncompiled(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object) -> None:
+        raise OutOfPaper("no gradients today")
+
+    weight = torch.ones(3, requires_grad=True)
+    backend = aot_autograd(fw_compiler=lambda graph, _: graph, bw_compiler=fail)
+    compiled = try_compile(lambda x: (x * weight).tanh().sum(), backend=backend)
+    with caplog.at_level(logging.WARNING, logger="course_lib"):
+        compiled(torch.ones(3)).backward()
+    assert weight.grad is not None
+    (message,) = (record.message for record in caplog.records if record.name.startswith("course_lib"))
+    assert message.startswith("compiling failed, the model runs uncompiled: ")
+    assert "no gradients today" in message
+
+
+@pytest.mark.slow
+def test_a_compiler_that_cannot_be_imported_is_a_sentence_and_an_uncompiled_run(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch makes the folder for compiled code while it imports its compiler."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/nope")
+    script = (
+        "import torch; from course_lib.engine import Machine; "
+        "machine = Machine(torch.device('cpu'), torch.float32, compiled=True); "
+        "print(machine.compile(torch.square)(torch.tensor(3.0)).item())"
+    )
+    done = run(["-c", script], repository)
+    assert done.stdout == "9.0\n"
+    assert done.stderr.startswith("compiling failed, the model runs uncompiled: ")
 
 
 @pytest.mark.usefixtures("compiler")

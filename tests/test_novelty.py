@@ -49,6 +49,13 @@ def test_copied_lines_have_five_characters_or_more(index: PoemIndex) -> None:
     ]
 
 
+def test_strange_characters_are_in_no_poem(index: PoemIndex) -> None:
+    own = MOON.couplets[0]
+    assert index.strange(own) == set()
+    assert index.strange(f"{own}烟、A \n𠀋") == {"烟", "𠀋"}
+    assert PoemIndex([]).strange("月") == {"月"}
+
+
 def test_characters_beyond_16_bits_are_not_taken_for_others() -> None:
     """Three characters in a row are one number: 21 bits for each, or these two would be the same."""
     assert PoemIndex([Poem("", "", ("一丂月",))]).nearest("\U00024e00一月").poem is None

@@ -48,7 +48,7 @@ def test_the_poems_of_the_readme_are_those_that_the_commands_write(repository: P
     base, finetuned = (load_checkpoint(paths.ASSETS / "checkpoints" / name) for name in ("base", "finetuned"))
     beginning = shown[0].removesuffix("\n… and on, to the limit")
     assert "".join(islice(write(base, DEMO_TITLE), len(beginning))) == beginning
-    stream = write(finetuned, DEMO_TITLE)
+    stream = write(finetuned, DEMO_TITLE, candidates=8)
     poem = "".join(stream)
     assert stream.reason == "end"
     count = len(poem.replace("\n", ""))

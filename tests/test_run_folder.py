@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import in_step
 
 from course_lib.checkpoints import Checkpoint, CheckpointError
@@ -157,6 +159,35 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(new_trainer: NewTraine
     assert [report.loss for report in folder.reports()] == whole
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a program can handle")
+def test_sigterm_saves_as_ctrl_c_does(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    whole = [r.loss for r in RunFolder(tmp_path / "whole").run(new_trainer())]
+    folder = RunFolder(tmp_path / "stopped")
+    with in_step(5, lambda: signal.raise_signal(signal.SIGTERM)), pytest.raises(KeyboardInterrupt):
+        list(folder.run(new_trainer()))
+    assert folder.steps_taken() == 5
+    runs = folder.run(new_trainer())
+    assert next(runs).step == 6
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)  # between two steps
+    runs.close()
+    assert folder.steps_taken() == 6
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    list(folder.run(new_trainer()))
+    assert [report.loss for report in folder.reports()] == whole
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, save_every=0)
+    runs = folder.run(new_trainer())
+    next(runs)
+    with pytest.raises(OSError, match=r"log\.jsonl: another run or command is writing there; wait until it ends"):
+        next(RunFolder(tmp_path).run(new_trainer()))
+    list(runs)
+    assert steps_in_log(tmp_path) == list(range(1, 13))
+    assert list(RunFolder(tmp_path).run(new_trainer())) == []  # now it may
+
+
 def test_a_second_ctrl_c_does_not_wait(new_trainer: NewTrainer, tmp_path: Path) -> None:
     def press_twice() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -249,12 +280,12 @@ def test_a_full_disk_is_told_and_what_was_saved_is_untouched(new_trainer: NewTra
     allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(saved) // 2, allowed[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"state.safetensors: not written; the old file is untouched"):
+        with pytest.raises(OSError, match=r"state.safetensors: not written; what was there is untouched"):
             list(runs)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
     assert (tmp_path / "state.safetensors").read_bytes() == saved
-    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "run.json", "state.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +294,12 @@ def test_a_full_disk_is_told_and_what_was_saved_is_untouched(new_trainer: NewTra
         ("state.safetensors", b"nothing of the kind", r"state.safetensors: not the state of a run"),
         ("run.json", b"{}", r"run.json: not the record of a run"),
         ("run.json", b"{", r"run.json: not the record of a run"),
+        ("run.json", b"[]", r"run.json: not the record of a run"),
+        ("run.json", b'{"started_with": 1, "machines": []}', r"run.json: not the record of a run"),
+        ("run.json", b'{"started_with": {}, "machines": [1]}', r"run.json: not the record of a run"),
         ("log.jsonl", b"[]\n[]\n", r"log.jsonl: not the log of a run"),
+        ("log.jsonl", b'{"step": 5}\n', r"log.jsonl: not the log of a run"),
+        ("log.jsonl", b"\xff\n", r"log.jsonl: not the log of a run"),
     ],
 )
 def test_a_damaged_folder_is_refused(
@@ -274,6 +310,53 @@ def test_a_damaged_folder_is_refused(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=says):
         next(folder.run(new_trainer()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"step": 2', '"step": "2"', "'2' is not a number"),
+        ('"step": 2', '"step": 1', "its steps are not in order"),
+        ('"seconds": ', '"seconds": true, "_": ', "not the log of a run"),
+        ('"learning_rate": ', '"learning_rate": null, "_": ', "not the log of a run"),
+    ],
+)
+def test_a_damaged_line_of_the_log_is_told(
+    new_trainer: NewTrainer, tmp_path: Path, before: str, after: str, says: str
+) -> None:
+    folder = RunFolder(tmp_path)
+    take(folder, new_trainer(), 3)
+    log = tmp_path / "log.jsonl"
+    assert before in log.read_text()
+    log.write_text(log.read_text().replace(before, after))
+    with pytest.raises(CheckpointError, match=f"log.jsonl: .*{says}"):
+        folder.reports()
+
+
+def test_a_learning_rate_that_is_no_number_is_that_of_another_run(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    take(RunFolder(tmp_path), new_trainer(), 3)
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text().replace('"learning_rate": 0.005', '"learning_rate": NaN'))
+    with pytest.raises(CheckpointError, match="step 1 had learning rate nan"):
+        next(RunFolder(tmp_path).run(new_trainer()))
+
+
+@pytest.mark.parametrize("numbers", [{}, {"step": "3"}, [], {"step": 3}, {"step": None, "seconds": 1.0}])
+def test_a_state_without_its_numbers_is_told(new_trainer: NewTrainer, tmp_path: Path, numbers: object) -> None:
+    take(RunFolder(tmp_path), new_trainer(), 3)
+    tensors = load_file(tmp_path / "state.safetensors")
+    save_file(tensors, tmp_path / "state.safetensors", {"state": json.dumps(numbers)})
+    with pytest.raises(CheckpointError, match=r"state.safetensors: not the state of a run \(it lacks a number\)"):
+        next(RunFolder(tmp_path).run(new_trainer()))
+
+
+def test_a_state_without_its_weights_is_told(new_trainer: NewTrainer, tmp_path: Path) -> None:
+    take(RunFolder(tmp_path), new_trainer(), 3)
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        numbers = file.metadata()
+    save_file({"model.norm": torch.ones(1)}, tmp_path / "state.safetensors", numbers)
+    with pytest.raises(CheckpointError, match=r"state.safetensors: not the state of this run \(.*Missing key"):
+        next(RunFolder(tmp_path).run(new_trainer()))
 
 
 def test_a_vocabulary_is_made_once_and_kept(poems: list[Poem], tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def values(estimates: dict[str, Estimate]) -> dict[str, float]:
 
 def test_the_base_model_reads_well_and_writes_without_an_end(base: Checkpoint) -> None:
     assert base.instructions == ()
-    assert held_out_loss(base, load_poems("validation")[:READ]).whole < 3.95
+    assert held_out_loss(base, load_poems("validation")[:READ]).whole < 3.7
     found = values(judge(list(iter_poems(base, TITLES[:WRITTEN], stop=BLANK_ROW))))
     assert found["ended"] == found["well_formed"] == 0
     assert found["alternating"] > 0.8
@@ -54,18 +54,19 @@ def test_the_tuned_model_reads_each_poem_best_under_the_instruction_that_it_was_
     assert tuned.instructions == (POEM, OLD_STYLE)
     poems = load_poems("validation")[:READ]
     loss = held_out_loss(tuned, poems).response
-    assert loss < 3.9
+    assert loss < 3.66
     assert loss < held_out_loss(replace(tuned, instructions=(POEM,)), poems).response - 0.005
 
 
 def test_the_tuned_model_writes_whole_poems_that_sound_and_are_its_own(written: list[WrittenPoem]) -> None:
     found = values(judge(written))
-    assert found["ended"] >= 0.95
-    assert found["well_formed"] >= 0.9
-    assert found["rhymes"] >= 0.5
-    assert found["alternating"] >= 0.9
-    assert found["regulated"] >= 0.8
+    assert found["ended"] >= 0.97
+    assert found["well_formed"] >= 0.85
+    assert found["rhymes"] >= 0.7
+    assert found["alternating"] >= 0.88
+    assert found["regulated"] >= 0.75
     assert found["repeats_a_line"] <= 0.02
+    assert found["strange"] <= 0.02
     assert found["copies_a_line"] <= 0.05
 
 

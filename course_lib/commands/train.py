@@ -96,7 +96,7 @@ def finetune(
 
 def average(
     models: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The checkpoints.")],
-    out: Annotated[Path, option(metavar="DIR", help="Where to write the checkpoint.")] = paths.OWN,
+    out: Annotated[Path, option(metavar="DIR", help="Where to write the checkpoint.")] = Path("checkpoints/average"),
 ) -> None:
     """Average the weights of models that were fine-tuned from the same one.
 

@@ -15,6 +15,7 @@ import typer
 
 from course_lib import paths
 from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, note, option
+from course_lib.files import append_lines, claimed
 
 if TYPE_CHECKING:
     from course_lib.generation import PoemStream, WrittenPoem
@@ -29,10 +30,10 @@ def write(
     instruction: Asked = None,
     seed: Annotated[int, option(help="The same title and seed give the same poem.")] = 0,
     temperature: Annotated[float, option(help="Higher is more surprising; 0: the likeliest characters.")] = 0.8,
-    top_p: Annotated[float, option(help="Draw from the likeliest characters with this total probability.")] = 0.95,
+    top_p: Annotated[float, option(help="Draw from the likeliest characters with this total probability.")] = 0.9,
     top_k: Annotated[int, option(help="Draw from this many of the likeliest characters; 0: no limit.")] = 0,
     min_p: Annotated[float, option(help="Leave out characters below this share of the highest probability.")] = 0,
-    presence_penalty: Annotated[float, option(help="Avoid repeated characters and lines; 0: allow them.")] = 2.0,
+    presence_penalty: Annotated[float, option(help="Avoid repeated characters and lines; 0: allow them.")] = 4.0,
     max_new_tokens: Annotated[int, option(help="Stop after this many characters, line ends included.")] = 200,
     count: Annotated[int, option(min=1, help="Poems for each title; each has the next seed.")] = 1,
     candidates: Annotated[int, option(min=1, help="Write this many versions of a poem, and keep the best.")] = 1,
@@ -149,14 +150,15 @@ def append(
     """Write the poems that the file does not have yet, and add a line for each as soon as it is written."""
     from tqdm import tqdm
 
-    done = read_back(out, made_with)
-    left = [task for task in tasks if task not in done]
-    there = len(tasks) - len(left)
-    bar = tqdm(total=len(tasks), initial=there, unit="poem", disable=None, leave=False)
-    with out.open("a", encoding="utf-8") as file, bar:
-        for task, poem in zip(left, write(left), strict=True):
-            print(as_line(task, poem, made_with=made_with), file=file, flush=True)
-            bar.update()
+    with claimed(out):
+        done = read_back(out, made_with)
+        left = [task for task in tasks if task not in done]
+        there = len(tasks) - len(left)
+        append_lines(out, ())  # before anything slow begins
+        with tqdm(total=len(tasks), initial=there, unit="poem", disable=None, leave=False) as bar:
+            for task, poem in zip(left, write(left), strict=True):
+                append_lines(out, [as_line(task, poem, made_with=made_with)])
+                bar.update()
     note(
         f"{len(left):,} poem{'' if len(left) == 1 else 's'} written to {out}"
         + (f", {there:,} were there" if there else "")
@@ -174,7 +176,7 @@ def read_back(out: Path, made_with: Mapping[str, Any]) -> set[Task]:
             poem = json.loads(line)
             found.add((poem["title"], poem["seed"]))
             before: dict[str, Any] = dict(poem["made_with"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Refusal(f"{out}, line {number}: {other}") from error
         if differs := ", ".join(f"{name} {value}" for name, value in before.items() if made_with.get(name) != value):
             raise Refusal(f"{out}, line {number}: made with {differs}; name another file, or the same settings")

@@ -4,7 +4,6 @@ To `transformers` our model is a `LlamaForCausalLM`. So `transformers` opens the
 course opens those of `transformers`. Llama has options that our model lacks: a file that uses one raises an error.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
-from course_lib.model import ModelConfig, PoetryModel
+from course_lib.model import ModelConfig, PoetryModel, rotary_angles
 from course_lib.roles import CHAT_TEMPLATE, END
 from course_lib.tokenizer import PAD, UNK, CharacterTokenizer
 
@@ -57,15 +57,16 @@ def parse_config(content: Mapping[str, Any]) -> ModelConfig:
     """The model's shape from the content of a `config.json`.
 
     A key that is not known here must be empty or False, because it may change what the model computes. Raises
-    ValueError if a size is missing, or a key asks for something that our model does not have.
+    ValueError if a size is missing or absurd, or a key asks for something that our model does not have.
     """
     raw = dict(content)
     raw |= raw.pop("rope_parameters", None) or {}  # where `transformers` 5 keeps rope_theta
     for field in fields(ModelConfig):
         value: Any = raw.get(field.name)
-        numbers = (int,) if field.type is int else (int, float)
-        if type(value) not in numbers or not 0 < value < math.inf:
-            raise ValueError(f"{field.name} is {value!r}, must be a number above 0 ({numbers[-1].__name__})")
+        numbers, low, high = ((int,), 0, 2**20) if field.type is int else ((int, float), 1e-30, 1e30)
+        if type(value) not in numbers or not low < value < high:
+            said = f"must be a number above 0 and below {high:,} ({numbers[-1].__name__})"
+            raise ValueError(f"{field.name} is {value!r}, {said}")
     config = ModelConfig(**{field.name: raw[field.name] for field in fields(ModelConfig)})
     needed = ARCHITECTURE | asdict(config) | {"head_dim": config.head_dim, "rope_type": "default"}
     needed["num_key_value_heads"] = config.num_attention_heads
@@ -77,12 +78,31 @@ def parse_config(content: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
-def load_weights(model: PoetryModel, path: Path) -> None:
-    """Load the weights into the model. The file may also hold the output matrix, if it equals the embedding."""
+def load_model(config: ModelConfig, path: Path) -> PoetryModel:
+    """A model of this shape with the weights of this file, in float32.
+
+    The file may also hold the output matrix, if it equals the embedding. Raises ValueError or RuntimeError if the
+    weights do not fit the shape, or are no numbers.
+    """
     weights = load_file(path)
     head = weights.pop("lm_head.weight", None)
     if head is not None and not torch.equal(head, weights.get("model.embed_tokens.weight", head[:0])):
         raise ValueError("lm_head.weight is not the embedding, but must be tied to it")
     if integers := [name for name, tensor in weights.items() if not tensor.is_floating_point()]:
         raise ValueError(f"{integers[0]} holds integers")
-    model.load_state_dict(weights)
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    check_finite(weights)
+    if config.num_hidden_layers > len(weights):
+        raise ValueError(f"{len(weights)} tensors are too few for num_hidden_layers {config.num_hidden_layers}")
+    with torch.device("meta"):  # takes no memory, so a wrong size does no harm
+        model = PoetryModel(config)
+    model.load_state_dict(weights, assign=True)
+    model.model.cos, model.model.sin = rotary_angles(config)
+    return model
+
+
+def check_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if a weight is not a number, or infinite."""
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds a number that is none (nan or infinite)")

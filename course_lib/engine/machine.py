@@ -148,21 +148,28 @@ def try_compile(
 ) -> Callable[Arguments, Result]:
     """`torch.compile(function)`. If compiling fails, `function` runs uncompiled from then on, after one warning.
 
-    Compiling happens at the first call for each new shape and takes 10 to 60 seconds.
+    Compiling happens at the first call for each new shape and takes 10 to 60 seconds. The gradients are compiled then
+    too, so that this fails here, and not in the middle of a step.
     """
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl", "c++")):
         logger.warning("no C++ compiler found: the model runs uncompiled, at about half the speed")
         return function
-    current: Callable[Arguments, Result] = torch.compile(function, dynamic=False, backend=backend)
+    current: Callable[Arguments, Result] | None = None
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         nonlocal current
         try:
+            if current is None:  # even importing the compiler can fail
+                from torch._functorch import config
+
+                if hasattr(config, "force_non_lazy_backward_lowering"):  # since PyTorch 2.8
+                    config.force_non_lazy_backward_lowering = True
+                current = torch.compile(function, dynamic=False, backend=backend)
             return current(*args, **kwargs)
         except Exception as error:
             result = function(*args, **kwargs)  # raises if the error is the function's own
-            reason = str(error).strip().partition("\n")[0]
-            logger.warning("compiling failed, the model runs uncompiled: %s", reason or type(error).__name__)
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            logger.warning("compiling failed, the model runs uncompiled: %s", reason)
             current = function
             return result
 

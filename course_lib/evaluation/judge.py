@@ -32,6 +32,7 @@ def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[
         "ended": bootstrap_mean([written.reason == "end" for written in texts]),
         "well_formed": bootstrap_mean([w.reason != "stopped" and is_well_formed(w.text) for w in texts]),
         "repeats_a_line": bootstrap_mean([len(set(s.lines)) < len(s.lines) for s in scans]),
+        "strange": bootstrap_mean([bool(index.strange(poem)) for poem in poems]),
         "rhymes": bootstrap_mean(rhymes),
         "rhymes_in_form": bootstrap_mean(rhymes * in_form, in_form),
         "alternating": bootstrap_mean(alternating, lines),

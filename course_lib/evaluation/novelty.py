@@ -50,10 +50,15 @@ class PoemIndex:
         self.poems = poems
         texts = [han(poem.text) for poem in poems]
         self._starts = np.cumsum([0] + [len(text) + 1 for text in texts])
+        self._characters = set().union(*texts)
         self._lines = {line for poem in poems for line in poem.lines if len(line) >= LINE}
         keys = trigram_keys("\0".join(texts))  # no text contains \0, so no span crosses from one poem to the next
         self._places = np.argsort(keys, kind="stable")
         self._keys = keys[self._places]
+
+    def strange(self, text: str) -> set[str]:
+        """The Chinese characters of `text` that no poem in the index has: rare ones, or variants such as 烟."""
+        return set(han(text)) - self._characters
 
     def copied(self, text: str) -> list[str]:
         """The lines of `text`, of five characters or more, that are also a line of a poem in the index."""

@@ -268,8 +268,10 @@ def test_the_plot_moves_while_the_model_learns(browser: Browser, lab: str) -> No
 
 @pytest.mark.usefixtures("glyphs")
 def test_picture_of_the_title_box(box: Box, pictures: Path) -> None:
+    box.best_of.fill("8")  # the picture shows the poem of the README, and says that it was chosen
     box.put(DEMO_TITLE)
     box.says("Finished")
+    expect(box.whole.get_by_text("Best of 8 poems")).to_be_visible()
     expect(box.whole.get_by_text("Nearest Tang training poem")).to_be_visible()
     box.title.blur()
     box.whole.screenshot(path=pictures / "title_box.png")
