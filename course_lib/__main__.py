@@ -103,7 +103,8 @@ def drop_output() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status.
 
-    It is 0, or 2 if the command cannot do what was asked. After Ctrl-C it is 130, and 141 if nobody reads the output.
+    It is 0, or 2 if the command cannot do what was asked. After Ctrl-C or SIGTERM it is 130. It is 141 if nobody reads
+    the output.
     """
     prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)

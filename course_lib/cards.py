@@ -67,8 +67,8 @@ def average_card(
 ) -> Card:
     """The card of `checkpoint`, the average of the models in `folders`. Steps, tokens and minutes are their sums."""
     cards = [read_card(folder) for folder in folders]
-    sums = {name: round(sum(card[name] for card in cards), 1) for name in ("steps", "tokens_seen", "minutes")}
-    parts = [{name: card[name] for name in ("sha256", "steps", "settings", "losses")} for card in cards]
+    sums = {name: round(sum(card.get(name, 0) for card in cards), 1) for name in ("steps", "tokens_seen", "minutes")}
+    parts = [{name: card.get(name) for name in ("sha256", "steps", "settings", "losses")} for card in cards]
     facts = {**cards[0], **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
     facts |= {"date": today()} | ({"test": test.as_dict()} if test else {})
     return Card(facts, story(facts, checkpoint.instructions))

@@ -76,7 +76,9 @@ def from_rows(rows: Any) -> tuple[Instruction, ...]:
     taught = []
     for row in rows if isinstance(rows, list) else [rows]:
         match row:
-            case {"name": str(name), "label": str(label), "wordings": [str(), *_] as wordings}:
+            case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings} if all(
+                isinstance(wording, str) for wording in others
+            ):
                 taught.append(Instruction(name, label, tuple(wordings), fits.get(name)))
             case _:
                 raise ValueError(f"an instruction has a name, a label and a list of wordings; this one is {row!r}")

@@ -134,18 +134,18 @@ def test_the_instruction_reaches_the_prompt(checkpoint: Checkpoint, tmp_path: Pa
 
 
 def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, capsys: Capture) -> None:
-    hot = GenerationSettings(temperature=1.5, seed=1)
+    hot = GenerationSettings(temperature=1.5, seed=4)
     (best,) = list(iter_poems(checkpoint, ["江月"], hot, candidates=8))
     (first,) = list(iter_poems(checkpoint, ["江月"], hot))
     assert best.text != first.text
-    command = ["江月", "--checkpoint", folder, "--temperature", 1.5, "--seed", 1, "--candidates", 8]
+    command = ["江月", "--checkpoint", folder, "--temperature", 1.5, "--seed", 4, "--candidates", 8]
     shown, noted = said(capsys, 0, *command)
     assert shown == best.text + "\n"
     assert noted.endswith(f"after {len(best.text)} characters\n")
     shown, _ = said(capsys, 0, *command, "--json")
     assert json.loads(shown) == {
         "title": "江月",
-        "seed": 1,
+        "seed": 4,
         "text": best.text,
         "ended": best.reason == "end",
         "reason": best.reason,

@@ -89,6 +89,7 @@ def test_an_instruction_of_somebody_else_fits_every_poem() -> None:
         ["poem"],
         [{"name": "poem", "label": "詩"}],
         [{"name": "poem", "label": "詩", "wordings": []}],
+        [{"name": "poem", "label": "詩", "wordings": ["請寫", 5]}],
         [{"name": "poem", "label": "詩", "wordings": "請寫"}],
         [{"name": 1, "label": "詩", "wordings": ["請"]}],
     ],

@@ -38,4 +38,4 @@ def narrated(reports: Iterable[StepReport], trainer: Trainer, folder: RunFolder)
                 shown = f"{loss.whole:.3f}" if loss.response == loss.whole else both
                 tqdm.write(f"step {report.step:,}: validation loss {shown}", file=sys.stderr)
             yield report
-    note("all steps are taken; now the model is measured, which takes some minutes without a GPU")
+    note("training has ended; now the model is measured, which takes some minutes without a GPU")

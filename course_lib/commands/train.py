@@ -110,7 +110,7 @@ def average(
 
 
 def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, folder: RunFolder) -> None:
-    """Carry out the run, show its progress, and print the result. After Ctrl-C the command ends with status 130."""
+    """Carry out the run, show its progress, and print the result. After Ctrl-C or SIGTERM it ends with status 130."""
     from course_lib.checkpoints import load_checkpoint
     from course_lib.commands.progress import narrated
     from course_lib.long_run import carry_out
