@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -321,7 +320,7 @@ def main() -> None:
         contenders[name] = {key: round(value, 3) for key, value in found.items()}
         print(
             f"| {name} | {found['tokens_per_second']:,.0f} | {found['of_the_peak']:.0%} "
-            f"| {found.get('times_its_products', math.nan):.2f} | {found['padding']:.0%} "
+            f"| {contenders[name].get('times_its_products', '')} | {found['padding']:.0%} "
             f"| {found['warm_up_seconds']:.0f} s | {found['first_step_seconds']:.1f} s | {found['peak_gb']:.2f} GB |",
             flush=True,
         )
