@@ -75,7 +75,7 @@ def schedule(machine: Machine) -> Schedule:
     own = paths.OWN
     plain, compiled = replace(machine, compiled=False), replace(machine, compiled=True)
     if fast():
-        return Schedule(plain, 480, 1, 4, 1e-3, evaluations=4, trap_steps=30, folder=own.with_name("finetuned-fast"))
+        return Schedule(plain, 480, 1, 4, 1e-3, evaluations=4, trap_steps=45, folder=own.with_name("finetuned-fast"))
     if machine.device.type == "cuda":
         is_large = torch.cuda.get_device_properties(machine.device).total_memory >= 40e9
         rows, rate = (256, 1e-3) if is_large else (64, 6e-4)

@@ -58,7 +58,7 @@ def same_after_kills(command: list[str], home: Path, kind: str) -> None:
     seconds = timed(lambda: run(whole))
     folder, taken = RunFolder(home / killed), 0
     for number in range(KILLS):
-        kill_within(seconds / 3, lambda: run(killed), number)
+        kill_within(seconds / 1.5, lambda: run(killed), number)
         assert folder.steps_taken() >= max(taken, len(folder.reports()) - 1)  # each step is saved
         taken = folder.steps_taken()
     assert taken > 0

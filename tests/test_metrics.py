@@ -94,7 +94,7 @@ def test_a_question_is_named_once_above_all_its_metrics() -> None:
     assert len(rows) == len(METRICS)
     assert [question for question, *_ in rows if question] == ["Follows", "Sounds", "Listens", "Own work", "Loss"]
     assert [label for _, label, _ in rows] == [f"{label} ({unit})" for label, unit, _ in METRICS.values()]
-    assert table_rows(every, "Listens") == rows[9:11]
+    assert table_rows(every, "Listens") == rows[10:12]
     assert table_rows(every, "Beauty") == []
 
 

@@ -12,6 +12,7 @@ from course_lib.checkpoints import Checkpoint, load_checkpoint
 from course_lib.evaluation import held_out_loss, judge, title_fit
 from course_lib.evaluation.judge import BLANK_ROW, obedience
 from course_lib.evaluation.metrics import Estimate
+from course_lib.evaluation.novelty import training_index
 from course_lib.generation import WrittenPoem, iter_poems
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import load_poems
@@ -30,6 +31,12 @@ def base(repository: Path) -> Checkpoint:
 @pytest.fixture(scope="module")
 def tuned(repository: Path) -> Checkpoint:
     return load_checkpoint(repository / "assets/checkpoints/finetuned")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_real_poems() -> None:
+    """Forget the index of another test's poems."""
+    training_index.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from course_lib.model import ModelConfig, PoetryModel, rotary_angles
+from course_lib.model import ModelConfig, PoetryModel
 from course_lib.roles import CHAT_TEMPLATE, END
 from course_lib.tokenizer import PAD, UNK, CharacterTokenizer
 
@@ -92,12 +92,13 @@ def load_model(config: ModelConfig, path: Path) -> PoetryModel:
         raise ValueError(f"{integers[0]} holds integers")
     weights = {name: tensor.float() for name, tensor in weights.items()}
     check_finite(weights)
-    if config.num_hidden_layers > len(weights):
-        raise ValueError(f"{len(weights)} tensors are too few for num_hidden_layers {config.num_hidden_layers}")
-    with torch.device("meta"):  # takes no memory, so a wrong size does no harm
-        model = PoetryModel(config)
-    model.load_state_dict(weights, assign=True)
-    model.model.cos, model.model.sin = rotary_angles(config)
+    size, mlp = config.hidden_size, config.intermediate_size
+    described = config.num_hidden_layers * (4 * size**2 + 3 * size * mlp + 2 * size) + (config.vocab_size + 1) * size
+    found = sum(tensor.numel() for tensor in weights.values())
+    if described > 2 * found:  # a model of a wrong size could take all memory
+        raise ValueError(f"it has {found:,} weights, not {described:,}")
+    model = PoetryModel(config)
+    model.load_state_dict(weights)
     return model
 
 

@@ -199,8 +199,8 @@ def test_every_control_is_reached_and_worked_by_keyboard(notebook: Notebook, box
     sliders.last.focus()
     press("ArrowLeft")
     press("Tab")
-    expect(box.top_p).to_have_value("0.9")
-    assert notebook.ask_kernel("(box.seed.value, box.temperature.value, box.top_p.value)") == "(1, 0.75, 0.9)"
+    expect(box.top_p).to_have_value("0.85")
+    assert notebook.ask_kernel("(box.seed.value, box.temperature.value, box.top_p.value)") == "(1, 0.75, 0.85)"
     box.write.focus()
     press("Enter")
     box.says("so far")
