@@ -163,7 +163,7 @@ def counterparts(tokenizer: CharacterTokenizer) -> tuple[dict[str, str], dict[st
 def usage(_: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """How often the training poems have each code point, and their pairs of neighbours as numbers, sorted.
 
-    The folder of the poems is passed for the cache alone, so that poems elsewhere are counted anew.
+    The argument is the folder of the poems. It only serves as the key of the cache: each folder is counted once.
     """
     rows = (row for poem in load_poems("train") for row in (*[poem.title] * TITLE_WEIGHT, *poem.couplets))
     codes = np.frombuffer("\n".join(["", *rows, ""]).encode("utf-32-le"), np.uint32).astype(np.int64)
