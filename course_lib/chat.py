@@ -1,0 +1,70 @@
+"""A conversation with a model, one message and one answer at a time: for the chat box and the command `chat`."""
+
+from course_lib.checkpoints import Checkpoint
+from course_lib.generation import PoemStream, reply, room_in, settings_for
+from course_lib.instructions import Instruction
+from course_lib.roles import Message, within
+from course_lib.sampling import GenerationSettings
+from course_lib.titles import is_unknown, listed, read_title, to_traditional
+from course_lib.tokenizer import UNK
+
+
+class Chat:
+    """A conversation. `messages` has all of it, the system line first; `heard` has what the model read last.
+
+    `instruction` says what the first message is: a title, a line or a poem. `system` replaces its wording.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, instruction: Instruction, system: str | None = None, seed: int = 0):
+        self.checkpoint, self.instruction, self.seed = checkpoint, instruction, seed
+        self.system = instruction.wording if system is None else system.strip()
+        self.messages = [Message(role="system", content=self.system)]
+        self.heard = list(self.messages)
+        self.context = checkpoint.model.config.max_position_embeddings  # in characters and marks, with the answer
+
+    def ask(self, typed: str) -> str:
+        """Add a message of the user. Returns sentences on what was changed in it, or on what is unknown.
+
+        A message without an answer is replaced. Raises ValueError if there is nothing to read, or more than fits into
+        the context. Then nothing is added.
+        """
+        before = self.messages[:-1] if self.messages[-1]["role"] == "user" else self.messages
+        given = self.instruction.given if len(before) == 1 else ""  # later messages are free
+        tokenizer = self.checkpoint.tokenizer
+        text, notes = read_title(typed, tokenizer) if given == "title" else (typed.strip(), ())
+        if not given:  # 再写一首, typed in Simplified characters
+            text, note = to_traditional(text, tokenizer)
+            notes = (note,) if note else ()
+        if given == "poem":  # it was typed in one line: each couplet gets its row again
+            text = text.replace("。\n", "。").replace("。", "。\n").strip()
+        if not text:
+            raise ValueError(" ".join(notes) or "The message is blank.")
+        to_check = ("" if given == "title" else text) + (self.system if given else "")
+        if unknown := listed(c for c in to_check if is_unknown(c, tokenizer)):
+            notes += (f"The model does not know {unknown} and reads {UNK} (an unknown character) instead.",)
+        messages = [*before, Message(role="user", content=text)]
+        room = room_in(self.checkpoint)
+        if within(messages, room)[-1] is not messages[-1]:
+            raise ValueError(f"After the last answer, this message is too long: at most {room} characters can be read.")
+        self.messages = messages
+        return " ".join(notes)
+
+    def again(self) -> None:
+        """Take the last answer back. The next one has the next seed. Raises ValueError if nothing was asked yet."""
+        if len(self.messages) == 1:
+            raise ValueError("There is no message to answer yet.")
+        if self.messages[-1]["role"] == "assistant":
+            self.messages.pop()
+        self.seed += 1
+
+    def reply(self) -> PoemStream:
+        """The answer to the last message, character by character. Give its text to `answered`."""
+        self.heard = within(self.messages, room_in(self.checkpoint))
+        first = self.instruction if len(self.messages) == 2 else None
+        return reply(self.checkpoint, self.heard, settings_for(first, GenerationSettings(seed=self.seed)))
+
+    def answered(self, text: str) -> None:
+        """Add an answer to the conversation, unless it is empty."""
+        answers = [Message(role="assistant", content=text)] if text else []
+        self.messages += answers
+        self.heard += answers

@@ -1,0 +1,70 @@
+"""The command `chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from course_lib import paths
+from course_lib.commands.options import Asked, Folder, note, option
+from course_lib.commands.write import show
+
+COMMANDS = "the commands are /another, /clear and /quit"
+
+
+def chat(
+    checkpoint: Folder = None,
+    instruction: Asked = None,
+    system: Annotated[str | None, option(metavar="TEXT", help="Read this first, not the instruction.")] = None,
+    seed: Annotated[int, option(help="The same conversation and seed give the same answers.")] = 0,
+) -> None:
+    """Talk to a model: each line that you type is a message.
+
+    The first line is a title, or whatever the instruction asks for. Later lines are free, such as 再寫一首. The answer
+    appears character by character. Then a line on stderr says why it ended.
+
+    /another answers the last message again, with the next seed. /clear begins a new conversation. /quit or Ctrl-D ends
+    the program, and Ctrl-C an answer.
+    """
+    from course_lib.chat import Chat
+    from course_lib.checkpoints import load_checkpoint
+    from course_lib.engine.machine import choose_device
+
+    folder = paths.own_or_shipped(checkpoint)
+    opened = load_checkpoint(folder, choose_device(None))
+    asked = opened.instruction(instruction)
+    if not checkpoint:
+        note(f"{folder} is used")
+    prompt = "> " if sys.stdin.isatty() else ""
+    if prompt:
+        note(f"type a {asked.given}; {COMMANDS}")
+        with suppress(ImportError):  # `input` edits lines with it; Windows has none
+            import_module("readline")
+    talk = Chat(opened, asked, system, seed)
+    try:
+        while (typed := input(prompt).strip()) != "/quit":
+            if typed == "/clear":
+                talk = Chat(opened, asked, system, seed)
+                continue
+            try:
+                if typed == "/another":
+                    talk.again()
+                elif typed.startswith("/"):
+                    raise ValueError(f"{typed}: {COMMANDS}")
+                elif remark := talk.ask(typed):
+                    note(remark)
+                answer = talk.reply()
+            except ValueError as error:
+                note(str(error))
+                continue
+            if unread := len(talk.messages) - len(talk.heard):
+                note(f"the model no longer reads {unread} of the messages: its context holds {talk.context} characters")
+            with suppress(typer.Exit):  # Ctrl-C ends the answer, not the conversation
+                show(answer)
+            talk.answered(answer.text)
+    except EOFError:
+        print(end="\n" if prompt else "")
