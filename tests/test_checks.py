@@ -1,28 +1,163 @@
-"""The exercises: right answers pass, and each plausible wrong answer gets the hint that belongs to it."""
+"""The exercises: right answers of every make pass, and each plausible wrong answer gets the hint that belongs to it.
 
+One table for each exercise, notebook by notebook. A table has right answers, and wrong answers with words of the hint.
+"""
+
+import difflib
+import functools
+import itertools
+import json
+import linecache
 import math
+import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib import checks
+from course_lib import checks, paths
 from course_lib.batches import IGNORE, make_example
+from course_lib.checkpoints import Checkpoint, load_checkpoint
 from course_lib.checks.verdict import Verdict
-from course_lib.instructions import POEM
-from course_lib.poems import Poem
-from course_lib.roles import example_segments
+from course_lib.evaluation import bootstrap_mean, training_index
+from course_lib.generation import WrittenPoem, iter_poems, write
+from course_lib.instructions import POEM, Instruction
+from course_lib.model import PoetryModel
+from course_lib.poems import DEMO_TITLE, Poem
+from course_lib.prosody import is_well_formed, split_lines
+from course_lib.roles import example_segments, pretraining_text, prompt_segments
+from course_lib.sampling import GenerationSettings
 from course_lib.tokenizer import CharacterTokenizer
 
-Groups = dict[str, set[str]]
-Pair = tuple[list[int], list[int]]
 
-# --- answers that need more than a line -----------------------------------------------------------
+class Table(NamedTuple):
+    """The answers to one exercise, by what is special about them."""
+
+    right: dict[str, Any]
+    wrong: dict[str, tuple[Any, str]]  # an answer, and words of its hint
+
+
+TABLES: dict[str, Table] = {}
+
+# --- notebook 1: a layout of one's own ------------------------------------------------------------
+
+TABLES["layout"] = Table(
+    right={
+        "the end mark, as text": lambda poem: f"{poem.title}\n{poem.text}<EOS>\n",
+        "a sign on a row of its own": lambda poem: f"{poem.title}\n{poem.text}\n※\n",
+        "two empty rows": lambda poem: f"{poem.title}\n{poem.text}\n\n\n",
+        "two words in brackets": lambda poem: f"題：{poem.title}\n詩：{poem.text}（詩完）",
+        "no punctuation": lambda poem: "\n".join([poem.title, *poem.lines, "end", ""]),
+        "joined and replaced": lambda poem: "|".join((poem.title, *poem.couplets)).replace("。|", "。 ") + "|||",
+        "the title last": lambda poem: poem.text + "\n—— " + poem.title + " ##\n",
+    },
+    wrong={
+        "the pretraining text": (pretraining_text, "1,001 poems have it 1,002 times"),
+        "one row after the other": (lambda poem: f"{poem.title}\n{poem.text}\n", "use a sign of your own"),
+        "nothing at the end": (lambda poem: f"{poem.title}\n{poem.text}", "end in different ways"),
+        "a full stop more": (lambda poem: f"{poem.title}。{poem.text}。\n", "use a sign of your own"),
+        "a character of the poems": (lambda poem: f"{poem.title}\n{poem.text}月", "use a sign of your own"),
+        "the sign opens a poem, too": (lambda poem: f"###{poem.title}\n{poem.text}###", "use a sign of your own"),
+        "the sign stands before the poem": (lambda poem: f"※{poem.title}\n{poem.text}", "end in different ways"),
+        "no title": (lambda poem: f"{poem.text}<EOS>", "is missing"),
+        "only the first couplet": (lambda poem: f"{poem.title}\n{poem.couplets[0]}<EOS>", "is missing"),
+        "a list of rows": (lambda poem: [poem.title, *poem.lines, "<EOS>"], "another kind of value"),
+    },
+)
+
+# --- notebook 1: windows that hold more than one text ---------------------------------------------
+
+
+def mixed_by_owner(texts: list[str], size: int) -> int:
+    owner = [number for number, text in enumerate(texts) for _ in text]
+    return sum(len(set(owner[i : i + size])) > 1 for i in range(0, len(owner), size))
+
+
+def mixed_by_boundary(texts: list[str], size: int) -> int:
+    boundaries = itertools.accumulate(len(text) for text in texts[:-1])
+    return len({end // size for end in boundaries if end % size})
+
+
+def mixed_one_by_one(texts: list[str], size: int) -> int:
+    found: set[int] = set()
+    place = 0
+    for number, text in enumerate(texts):
+        for offset in range(len(text)):
+            if number and not offset and place % size:
+                found.add(place // size)
+            place += 1
+    return len(found)
+
+
+def mixed_by_array(texts: list[str], size: int) -> Any:
+    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    pieces = np.array_split(owner, range(size, len(owner), size))
+    return np.sum([piece[0] != piece[-1] for piece in pieces])
+
+
+def mixed_by_tensor(texts: list[str], size: int) -> Tensor:
+    owner = torch.tensor([number for number, text in enumerate(texts) for _ in text])
+    return torch.stack([piece.unique().numel() > torch.tensor(1) for piece in owner.split(size)]).sum()
+
+
+def mixed_by_eating(texts: list[str], size: int) -> float:
+    mixed = 0.0
+    owner = "".join(chr(number) * len(text) for number, text in enumerate(texts))
+    while owner:
+        window, owner = owner[:size], owner[size:]
+        mixed += window != window[0] * len(window)
+    return mixed
+
+
+def mixed_by_text(texts: list[str], size: int) -> int:
+    owner = [text for text in texts for _ in text]
+    return sum(len(set(owner[i : i + size])) > 1 for i in range(0, len(owner), size))
+
+
+def mixed_full_only(texts: list[str], size: int) -> int:
+    owner = [number for number, text in enumerate(texts) for _ in text]
+    return sum(len(set(owner[i : i + size])) > 1 for i in range(0, len(owner) - size + 1, size))
+
+
+def mixed_sliding(texts: list[str], size: int) -> int:
+    owner = [number for number, text in enumerate(texts) for _ in text]
+    return sum(len(set(owner[i : i + size])) > 1 for i in range(len(owner)))
+
+
+TABLES["mixed_windows"] = Table(
+    right={
+        "owners": mixed_by_owner,
+        "boundaries": mixed_by_boundary,
+        "one by one": mixed_one_by_one,
+        "numpy": mixed_by_array,
+        "torch": mixed_by_tensor,
+        "a float": mixed_by_eating,
+    },
+    wrong={
+        "every boundary": (lambda texts, size: len(texts) - 1, "exactly between the texts"),
+        "every boundary within a window": (
+            lambda texts, size: sum(end % size > 0 for end in itertools.accumulate(map(len, texts[:-1]))),
+            "all three texts",
+        ),
+        "no window that is not full": (mixed_full_only, "it is not full"),
+        "windows that slide": (mixed_sliding, "exactly between the texts"),
+        "texts by what they say": (mixed_by_text, "still two texts"),
+        "all windows": (lambda texts, size: math.ceil(len("".join(texts)) / size), "exactly between the texts"),
+        "long texts": (lambda texts, size: sum(len(t) > size for t in texts), "all three texts"),
+        "the windows themselves": (lambda texts, size: ["".join(texts)[:size]], "another kind of value"),
+    },
+)
+
+# --- notebook 1: segments -------------------------------------------------------------------------
 
 
 def segments_of(*segments: tuple[str, str]) -> Callable[[str, str], list[tuple[str, str]]]:
@@ -33,11 +168,125 @@ def segments_of(*segments: tuple[str, str]) -> Callable[[str, str], list[tuple[s
 INS, INP, RES, EOS = ("<INS>", POEM.wording), ("<INP>", "{title}"), ("<RES>", "{text}"), ("<EOS>", "")
 
 
+def segments_one_by_one(title: str, text: str) -> Iterator[list[str]]:
+    yield ["<INS>", POEM.wording]
+    yield ["<INP>", title]
+    yield ["<RES>", text]
+    yield ["<EOS>", ""]
+
+
+TABLES["segments"] = Table(
+    right={
+        "a list of pairs": segments_of(INS, INP, RES, EOS),
+        "the library's": lambda title, text: example_segments(Poem(title, "", tuple(text.split("\n")))),
+        "a generator": segments_one_by_one,
+        "a tuple": lambda title, text: tuple(segments_of(INS, INP, RES, EOS)(title, text)),
+        "zip": lambda title, text: zip(
+            ("<INS>", "<INP>", "<RES>", "<EOS>"), (POEM.wording, title, text, ""), strict=True
+        ),
+        "the items of a dictionary": lambda title, text: dict(segments_of(INS, INP, RES, EOS)(title, text)).items(),
+        "an array": lambda title, text: np.array(segments_of(INS, INP, RES, EOS)(title, text)),
+        "prompt and answer": lambda title, text: [*prompt_segments(title)[:2], ("<RES>", text), ("<EOS>", "")],
+    },
+    wrong={
+        "no end mark": (segments_of(INS, INP, RES), "never learns to stop"),
+        "the end mark as text": (segments_of(INS, INP, ("<RES>", "{text}<EOS>")), "segment of its own"),
+        "the title first": (segments_of(INP, INS, RES, EOS), "in this order"),
+        "title and text exchanged": (segments_of(INS, ("<INP>", "{text}"), ("<RES>", "{title}"), EOS), "title alone"),
+        "the title in the response": (segments_of(INS, INP, ("<RES>", "{title}\n{text}"), EOS), "title alone"),
+        "the poem after the end": (segments_of(INS, INP, ("<RES>", ""), ("<EOS>", "{text}")), "its text is empty"),
+        "a newline after the end": (segments_of(INS, INP, RES, ("<EOS>", "\n")), "its text is empty"),
+        "None after the end": (lambda t, x: [*segments_of(INS, INP, RES)(t, x), ("<EOS>", None)], "its text is empty"),
+        "another sentence": (segments_of(("<INS>", "寫詩"), INP, RES, EOS), "word for word"),
+        "no newlines in the poem": (lambda t, x: segments_of(INS, INP, RES, EOS)(t, x.replace("\n", "")), "unchanged"),
+        "one string": (lambda title, text: f"<INS>{POEM.wording}<INP>{title}<RES>{text}<EOS>", "a list of segments"),
+        "a dictionary": (lambda title, text: dict(segments_of(INS, INP, RES, EOS)(title, text)), "a list of segments"),
+        "one flat list": (
+            lambda title, text: ["<INS>", POEM.wording, "<INP>", title, "<RES>", text, "<EOS>", ""],
+            "a list of segments",
+        ),
+        "two end marks": (segments_of(INS, INP, RES, EOS, EOS), "in this order"),
+    },
+)
+
+# --- notebook 2: the mask -------------------------------------------------------------------------
+
+
 def labels_by_loop(prompt: list[int], response: list[int], end: int) -> list[int]:
     labels = list(prompt)
     for place in range(len(prompt)):
         labels[place] = -100
     return [*labels, *response, end]
+
+
+def labels_in_place(prompt: list[int], response: list[int], end: int) -> list[int]:
+    prompt[:] = [-100] * len(prompt)
+    prompt += response
+    prompt.append(end)
+    return prompt
+
+
+def labels_by_tensor(prompt: list[int], response: list[int], end: int) -> Tensor:
+    labels = torch.tensor(prompt + response + [end])
+    labels[: len(prompt)] = -100
+    return labels
+
+
+def labels_by_array(prompt: list[int], response: list[int], end: int) -> Any:
+    ids = np.array(prompt + response + [end])
+    return np.where(np.arange(len(ids)) < len(prompt), -100, ids)
+
+
+TABLES["labels"] = Table(
+    right={
+        "lists": lambda prompt, response, end: [-100] * len(prompt) + response + [end],
+        "a loop": labels_by_loop,
+        "in place": labels_in_place,
+        "a tuple": lambda prompt, response, end: (*(-100 for _ in prompt), *response, end),
+        "a generator": lambda prompt, response, end: (
+            i for part in ([-100] * len(prompt), response, [end]) for i in part
+        ),
+        "numpy": labels_by_array,
+        "a tensor": labels_by_tensor,
+        "a float64 tensor": lambda p, r, e: labels_by_tensor(p, r, e).double(),
+        "a list of tensors": lambda p, r, e: list(labels_by_tensor(p, r, e)),
+    },
+    wrong={
+        "shifted": (lambda p, r, e: [*(p + r + [e])[1:], -100], "is not learned"),
+        "shifted to the left": (
+            lambda p, r, e: [-100] * (len(p) - 1) + r + [e, -100],
+            "the shift by one happens later",
+        ),
+        "shifted to the right": (lambda p, r, e: [-100] * (len(p) + 1) + r, "the shift by one happens later"),
+        "all learned": (lambda p, r, e: p + r + [e], "is not learned"),
+        "zeros": (lambda p, r, e: [0] * len(p) + r + [e], "is not learned"),
+        "the end masked": (lambda p, r, e: [-100] * len(p) + r + [-100], "end mark is learned"),
+        "no end": (lambda p, r, e: [-100] * len(p) + r, "you returned 6 labels"),
+        "no prompt": (lambda p, r, e: [*r, e], "you returned 3 labels"),
+        "as many as the response": (lambda p, r, e: [-100] * len(r) + r + [e], "you returned 5 labels"),
+        "from the first value of the response": (
+            lambda p, r, e: [-100] * (n := (p + r).index(r[0])) + (p + r)[n:] + [e],
+            "is not learned",
+        ),
+        "backwards": (lambda p, r, e: [-100] * len(p) + r[::-1] + [e], "for the prompt"),
+        "masked by value": (lambda p, r, e: [-100 if x in p else x for x in p + r + [e]], "mask places"),
+        "each character once": (lambda p, r, e: [-100] * len(p) + list(dict.fromkeys(r)) + [e], "you returned"),
+        "the end mark is 2": (lambda p, r, e: [-100] * len(p) + r + [2], "end mark is learned"),
+        "<RES> is learned": (lambda p, r, e: [-100] * (len(p) - 1) + p[-1:] + r + [e], "is not learned"),
+        "half a number": (lambda p, r, e: [-100] * len(p) + [i + 0.5 for i in r] + [e], "for the prompt"),
+        "dots in the list": (lambda p, r, e: [..., *r, e], "labels"),
+        "a list in a list": (lambda p, r, e: [[-100] * len(p) + r + [e]], "labels"),
+    },
+)
+
+# --- notebook 2: padding --------------------------------------------------------------------------
+
+Pair = tuple[list[int], list[int]]
+
+
+def padded_with(ids: list[int], labels: list[int], width: int, id_: int, label: int) -> Pair:
+    fill = width - len(ids)
+    return ids + [id_] * fill, labels + [label] * fill
 
 
 def pad_in_place(ids: list[int], labels: list[int], width: int, pad: int) -> Pair:
@@ -47,9 +296,15 @@ def pad_in_place(ids: list[int], labels: list[int], width: int, pad: int) -> Pai
     return ids, labels
 
 
-def padded_with(ids: list[int], labels: list[int], width: int, id_: int, label: int) -> Pair:
-    fill = width - len(ids)
-    return ids + [id_] * fill, labels + [label] * fill
+def pad_by_torch(ids: list[int], labels: list[int], width: int, pad: int) -> tuple[Tensor, ...]:
+    fill = (0, width - len(ids))
+    return F.pad(torch.tensor(ids), fill, value=pad), F.pad(torch.tensor(labels), fill, value=-100)
+
+
+def pad_by_numpy(ids: list[int], labels: list[int], width: int, pad: int) -> Any:
+    rows = np.array([[pad], [-100]]).repeat(width, axis=1)
+    rows[:, : len(ids)] = ids, labels
+    return rows
 
 
 def masked_by_value(ids: list[int], labels: list[int], width: int, pad: int) -> Pair:
@@ -58,13 +313,422 @@ def masked_by_value(ids: list[int], labels: list[int], width: int, pad: int) -> 
     return ids, [IGNORE if label in (pad, 2) else label for label in labels]
 
 
-def grow(embedding: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+TABLES["padded"] = Table(
+    right={
+        "lists": lambda i, x, w, p: padded_with(i, x, w, p, -100),
+        "in place": pad_in_place,
+        "torch": pad_by_torch,
+        "numpy": pad_by_numpy,
+        "a list of two": lambda i, x, w, p: list(padded_with(i, x, w, p, -100)),
+        "unpacked": lambda i, x, w, p: ((*i, *[p] * (w - len(i))), (*x, *[-100] * (w - len(x)))),
+        "generators": lambda i, x, w, p: (
+            itertools.islice(itertools.chain(row, itertools.repeat(fill)), w) for row, fill in ((i, p), (x, -100))
+        ),
+    },
+    wrong={
+        "end marks": (lambda i, x, w, p: padded_with(i, x, w, i[-1], -100), "filled the row with end marks"),
+        "padding learned": (lambda i, x, w, p: padded_with(i, x, w, p, p), "padding is not learned"),
+        "on the left": (lambda i, x, w, p: ([p] * (w - len(i)) + i, [-100] * (w - len(i)) + x), "come first"),
+        "masked by value": (masked_by_value, "mask places, not values"),
+        "labels not filled": (lambda i, x, w, p: (padded_with(i, x, w, p, p)[0], x), "both lists"),
+        "nothing filled": (lambda i, x, w, p: (i, x), "both lists"),
+        "one too many": (lambda i, x, w, p: padded_with(i, x, w + 1, p, -100), "both lists"),
+        "ids of -100": (lambda i, x, w, p: padded_with(i, x, w, -100, -100), "come first and unchanged"),
+        "padding is 0": (lambda i, x, w, p: padded_with(i, x, w, 0, -100), "come first and unchanged"),
+        "all learned": (lambda i, x, w, p: padded_with(i, i, w, p, -100), "the other labels stay unchanged"),
+        "labels of zeros": (lambda i, x, w, p: padded_with(i, x, w, p, 0), "padding is not learned"),
+        "labels first": (lambda i, x, w, p: padded_with(i, x, w, p, -100)[::-1], "come first and unchanged"),
+        "the ids alone": (lambda i, x, w, p: padded_with(i, x, w, p, -100)[0], "another kind of value"),
+    },
+)
+
+# --- notebook 2: three keywords of one's own ------------------------------------------------------
+
+
+@functools.cache
+def base_tokenizer() -> CharacterTokenizer:
+    return CharacterTokenizer.load(paths.BASE / "tokenizer.json")
+
+
+def with_keywords(words: Sequence[str]) -> CharacterTokenizer:
+    tokenizer = base_tokenizer().copy()
+    tokenizer.add_role_tokens(words)
+    return tokenizer
+
+
+def keywords_in_segments(words: list[str], wording: str, title: str) -> tuple[CharacterTokenizer, list[int]]:
+    tokenizer = with_keywords(words)
+    instruction, given, response = words
+    return tokenizer, tokenizer.encode_segments([(instruction, wording), (given, title), (response, "")])
+
+
+def keywords_by_id(words: list[str], wording: str, title: str) -> tuple[CharacterTokenizer, list[int]]:
+    tokenizer = base_tokenizer().copy()
+    instruction, given, response = tokenizer.add_role_tokens(words)
+    return tokenizer, [instruction, *tokenizer.encode(wording), given, *tokenizer.encode(title), response]
+
+
+def keywords_renamed(words: list[str], wording: str, title: str) -> tuple[CharacterTokenizer, list[int]]:
+    tokenizer = with_keywords(words)
+    renamed = dict(zip(("<INS>", "<INP>", "<RES>"), words, strict=True))
+    return tokenizer, tokenizer.encode_segments((renamed[role], text) for role, text in prompt_segments(title))
+
+
+def keywords_typed(words: list[str], wording: str, title: str) -> tuple[CharacterTokenizer, list[int]]:
+    return with_keywords(words), base_tokenizer().encode(f"{words[0]}{wording}{words[1]}{title}{words[2]}")
+
+
+def keywords_after_roles(words: list[str], wording: str, title: str) -> tuple[CharacterTokenizer, list[int]]:
+    tokenizer = with_keywords(("<INS>", "<INP>", "<RES>", *words))
+    return tokenizer, tokenizer.encode_segments([(words[0], wording), (words[1], title), (words[2], "")])
+
+
+def keywords_as(order: str) -> Callable[[list[str], str, str], tuple[CharacterTokenizer, list[int]]]:
+    """Prompts of segments in another order: 1 t is the second keyword with the title."""
+
+    def answer(words: list[str], wording: str, title: str) -> tuple[CharacterTokenizer, list[int]]:
+        texts = {"i": wording, "t": title, "-": ""}
+        segments = [(words[int(word)], texts[text]) for word, text in zip(*[iter(order.split())] * 2, strict=True)]
+        tokenizer = with_keywords(words)
+        return tokenizer, tokenizer.encode_segments(segments)
+
+    return answer
+
+
+TABLES["keywords"] = Table(
+    right={
+        "segments": keywords_in_segments,
+        "ids": keywords_by_id,
+        "renamed": keywords_renamed,
+        "a tensor": lambda words, wording, title: (
+            with_keywords(words),
+            torch.tensor(keywords_by_id(words, wording, title)[1]),
+        ),
+        "a list with an array": lambda words, wording, title: [
+            with_keywords(words),
+            np.array(keywords_by_id(words, wording, title)[1]),
+        ],
+        "one by one": lambda words, wording, title: (
+            with_keywords(words),
+            (
+                i
+                for word, text in zip(words, (wording, title, ""), strict=True)
+                for i in with_keywords(words).encode_segments([(word, text)])
+            ),
+        ),
+    },
+    wrong={
+        "typed": (keywords_typed, "each keyword must be one id"),
+        "the course's keywords": (
+            lambda words, wording, title: keywords_in_segments(["<INS>", "<INP>", "<RES>"], wording, title),
+            "no special token [導演]",
+        ),
+        "no keywords": (lambda words, wording, title: (base_tokenizer(), [5, 6]), "no special token [導演]"),
+        "after the course's keywords": (keywords_after_roles, "no role tokens yet"),
+        "the title first": (keywords_as("1 t 0 i 2 -"), "your prompt reads"),
+        "keywords exchanged": (keywords_as("1 i 0 t 2 -"), "your prompt reads"),
+        "no response": (keywords_as("0 i 1 t"), "it should read"),
+        "no instruction": (keywords_as("1 t 2 -"), "it should read"),
+        "the title twice": (keywords_as("0 i 1 t 2 t"), "it should read"),
+        "the ids alone": (
+            lambda words, wording, title: keywords_in_segments(words, wording, title)[1],
+            "another kind of value",
+        ),
+        "the tokenizer alone": (lambda words, wording, title: with_keywords(words), "another kind of value"),
+    },
+)
+
+# --- notebook 3: the parameters of a layer --------------------------------------------------------
+
+
+def layer_by_shapes(size: int, inner: int) -> int:
+    shapes = [(size, size)] * 4 + [(inner, size)] * 3 + [(size,)] * 2
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def layer_by_loop(size: int, inner: int) -> int:
+    total = 0
+    for rows, columns in ((size, 4 * size), (3 * inner, size), (2, size)):
+        total += rows * columns
+    return total
+
+
+TABLES["layer_parameters"] = Table(
+    right={
+        "a formula": lambda size, inner: 4 * size**2 + 3 * size * inner + 2 * size,
+        "shapes": layer_by_shapes,
+        "a loop": layer_by_loop,
+        "a float": lambda size, inner: size * (4.0 * size + 3.0 * inner + 2.0),
+        "numpy": lambda size, inner: np.dot([4 * size, 3 * inner, 2], [size] * 3),
+        "a tensor": lambda size, inner: torch.tensor([4 * size * size, 3 * size * inner, 2 * size]).sum(),
+        "a list of one": lambda size, inner: [layer_by_shapes(size, inner)],
+    },
+    wrong={
+        "no norms": (lambda size, inner: 4 * size**2 + 3 * size * inner, "norms"),
+        "no o_proj": (lambda size, inner: 3 * size**2 + 3 * size * inner + 2 * size, "leads out of attention"),
+        "no gate": (lambda size, inner: 4 * size**2 + 2 * size * inner + 2 * size, "gate"),
+        "this model's number": (lambda size, inner: 4 * 256**2 + 3 * 256 * 704 + 2 * 256, "hidden size 8"),
+        "one norm": (lambda size, inner: 4 * size**2 + 3 * size * inner + size, "go through the names"),
+        "biases": (lambda size, inner: layer_by_shapes(size, inner) + 4 * size, "go through the names"),
+        "inner is size": (lambda size, inner: 7 * size**2 + 2 * size, "go through the names"),
+        "zero": (lambda size, inner: 0, "you returned 0"),
+        "text": (lambda size, inner: f"{layer_by_shapes(size, inner)}", "another kind of value"),
+        "the parts": (lambda size, inner: (4 * size**2, 3 * size * inner, 2 * size), "another kind of value"),
+    },
+)
+
+# --- notebook 3: a larger embedding ---------------------------------------------------------------
+
+
+def grow(embedding: Tensor, rows: Tensor) -> Tensor:
     return torch.cat((embedding, rows))
 
 
-def sharpened(logits: list[float], temperature: float) -> list[float]:
-    weights = [math.exp(logit / temperature) for logit in logits]
-    return [weight / sum(weights) for weight in weights]
+def grown_by_module(embedding: Tensor, count: int) -> Tensor:
+    module = nn.Embedding(len(embedding) + count, embedding.shape[1])
+    with torch.no_grad():
+        module.weight[: len(embedding)] = embedding
+        module.weight[len(embedding) :] = embedding.mean(dim=0)
+    return module.weight
+
+
+def grown_by_hand(embedding: Tensor, count: int) -> list[list[float]]:
+    rows = embedding.tolist()
+    return rows + [[sum(column) / len(rows) for column in zip(*rows, strict=True)]] * count
+
+
+TABLES["grown_embedding"] = Table(
+    right={
+        "cat": lambda old, count: grow(old, old.mean(dim=0).expand(count, -1)),
+        "vstack": lambda old, count: torch.vstack([old, *[old.mean(0, keepdim=True)] * count]),
+        "lists": grown_by_hand,
+        "a tuple of tuples": lambda old, count: tuple(map(tuple, grown_by_hand(old, count))),
+        "numpy": lambda old, count: np.vstack([old.numpy(), np.tile(old.numpy().mean(0), (count, 1))]),
+        "float64": lambda old, count: grow(old.double(), old.double().mean(dim=0).expand(count, -1)),
+        "the weight of a module": grown_by_module,
+        "a list of tensors": lambda old, count: [*old, *[old.mean(dim=0)] * count],
+    },
+    wrong={
+        "zeros": (lambda old, count: grow(old, torch.zeros(count, old.shape[1])), "mean over all old rows"),
+        "before the old rows": (
+            lambda old, count: grow(old.mean(dim=0).expand(count, -1), old),
+            "before the old ones",
+        ),
+        "one row": (lambda old, count: grow(old, old.mean(dim=0)[None]), "3 rows more"),
+        "one mean of all": (lambda old, count: grow(old, old.mean().expand(count, old.shape[1])), "channel by channel"),
+        "all rows new": (lambda old, count: old.mean(dim=0).expand(len(old) + count, -1), "must stay"),
+        "random": (lambda old, count: grow(old, torch.randn(count, old.shape[1])), "mean over all old rows"),
+        "the last row again": (lambda old, count: grow(old, old[-1:].expand(count, -1)), "mean over all old rows"),
+        "the sum": (lambda old, count: grow(old, old.sum(dim=0).expand(count, -1)), "mean over all old rows"),
+        "the median": (lambda old, count: grow(old, old.median(dim=0).values.expand(count, -1)), "mean over all"),
+        "the mean of what is there": (
+            lambda old, count: grow(old, torch.stack([old[: i + 1].mean(dim=0) for i in range(count)])),
+            "mean over all old rows",
+        ),
+        "the mean of the first rows": (
+            lambda old, count: grow(old, old[:count].mean(dim=0).expand(count, -1)),
+            "mean over all old rows",
+        ),
+        "two rows, whatever is asked": (lambda old, count: grow(old, old.mean(dim=0).expand(2, -1)), "3 rows more"),
+        "the new rows alone": (lambda old, count: old.mean(dim=0).expand(count, -1), "rows more"),
+        "nothing": (lambda old, count: old, "3 rows more"),
+        "a module": (lambda old, count: nn.Embedding(len(old) + count, old.shape[1]), "another kind of value"),
+    },
+)
+
+# --- notebook 3: all tokens equally likely --------------------------------------------------------
+
+EVEN = math.log(9082)
+
+
+def evened(change: Callable[[PoetryModel], object], predicted: Any = EVEN) -> Callable[[PoetryModel], Any]:
+    """An answer that changes the model without a gradient, and predicts a loss."""
+
+    def answer(model: PoetryModel) -> Any:
+        with torch.no_grad():
+            change(model)
+        return predicted
+
+    return answer
+
+
+def last_norm(model: PoetryModel) -> Tensor:
+    return model.model.norm.weight
+
+
+def embedding(model: PoetryModel) -> Tensor:
+    return model.model.embed_tokens.weight
+
+
+def replace_norm(model: PoetryModel) -> None:
+    model.load_state_dict(model.state_dict() | {"model.norm.weight": torch.zeros(256)})
+
+
+def new_norm(model: PoetryModel) -> float:
+    model.model.norm.weight = nn.Parameter(torch.zeros_like(last_norm(model)))
+    return -math.log(1 / model.config.vocab_size)
+
+
+TABLES["even_odds"] = Table(
+    right={
+        "the last norm": evened(lambda model: last_norm(model).zero_()),
+        "the embedding": evened(lambda model: embedding(model).zero_(), torch.tensor(EVEN)),
+        "all rows alike": evened(lambda model: embedding(model).copy_(embedding(model).mean(0)), np.float64(EVEN)),
+        "multiplied": evened(lambda model: last_norm(model).mul_(0), 9.114),
+        "a dictionary of weights": evened(replace_norm),
+        "a new parameter": new_norm,
+        "nn.init": evened(lambda model: nn.init.zeros_(model.model.norm.weight), [EVEN]),
+        "without no_grad": lambda model: last_norm(model).data.fill_(0).sum() + EVEN,
+    },
+    wrong={
+        "nothing": (lambda model: EVEN, "you changed 0"),
+        "a copy": (lambda model: (torch.zeros_like(last_norm(model)), EVEN)[1], "you changed 0"),
+        "all weights": (evened(lambda model: [p.zero_() for p in model.parameters()]), "change one array"),
+        "the norms of a layer": (
+            evened(lambda model: [n.weight.zero_() for n in model.modules() if isinstance(n, nn.RMSNorm)]),
+            "change one array",
+        ),
+        "the first norm": (
+            evened(lambda model: model.get_parameter("model.layers.0.input_layernorm.weight").zero_()),
+            "still likelier",
+        ),
+        "the last norm of ones": (evened(lambda model: last_norm(model).fill_(1)), "still likelier"),
+        "doubled": (evened(lambda model: last_norm(model).mul_(2)), "still likelier"),
+        "one row": (evened(lambda model: embedding(model)[0].zero_()), "still likelier"),
+        "not a number": (evened(lambda model: last_norm(model).fill_(math.nan)), "still likelier"),
+        "no loss": (evened(lambda model: last_norm(model).zero_(), 0), "natural logarithm"),
+        "bits": (evened(lambda model: last_norm(model).zero_(), math.log2(9082)), "natural logarithm"),
+        "the tokens": (evened(lambda model: last_norm(model).zero_(), 9082), "natural logarithm"),
+        "the probability": (evened(lambda model: last_norm(model).zero_(), 1 / 9082), "natural logarithm"),
+        "its negative": (evened(lambda model: last_norm(model).zero_(), -EVEN), "natural logarithm"),
+        "the hidden size": (evened(lambda model: last_norm(model).zero_(), math.log(256)), "natural logarithm"),
+        "infinite": (evened(lambda model: last_norm(model).zero_(), math.inf), "natural logarithm"),
+        "the model": (lambda model: model, "another kind of value"),
+    },
+)
+
+# --- notebook 4: the loss on the response ---------------------------------------------------------
+
+
+def response_loss_by_loop(losses: Tensor, labels: Tensor) -> float:
+    learned = []
+    for row, marks in zip(losses.tolist(), labels.tolist(), strict=True):
+        learned += [loss for loss, label in zip(row, marks[1:], strict=False) if label != -100]
+    return sum(learned) / len(learned)
+
+
+def response_loss_by_numpy(losses: Tensor, labels: Tensor) -> Any:
+    return np.average(losses.numpy()[:, :-1], weights=labels.numpy()[:, 1:] != -100)
+
+
+TABLES["response_loss"] = Table(
+    right={
+        "a mask": lambda losses, labels: losses[:, :-1][labels[:, 1:] != -100].mean(),
+        "padded": lambda losses, labels: losses[F.pad(labels, (0, 1), value=-100)[:, 1:] != -100].mean().item(),
+        "a loop": response_loss_by_loop,
+        "numpy": response_loss_by_numpy,
+        "float64": lambda losses, labels: losses.double()[:, :-1][labels[:, 1:] != -100].mean(),
+        "a product": lambda losses, labels: (
+            (losses[:, :-1] * (labels[:, 1:] != -100)).sum() / (labels[:, 1:] >= 0).sum()
+        ),
+        "masked_select": lambda losses, labels: losses[:, :-1].masked_select(labels[:, 1:].ne(-100)).mean()[None],
+        "statistics": lambda losses, labels: statistics.mean(losses[:, :-1][labels[:, 1:] != -100].tolist()),
+    },
+    wrong={
+        "not shifted": (lambda losses, labels: losses[labels != -100].mean(), "whose label decides"),
+        "all places": (lambda losses, labels: losses.mean(), "the prompt and the padding"),
+        "divided by all places": (
+            lambda losses, labels: (losses[:, :-1] * (labels[:, 1:] != -100)).sum() / losses.numel(),
+            "divide by",
+        ),
+        "a sum": (lambda losses, labels: losses.sum(), "which five losses"),
+        "rolled across rows": (lambda losses, labels: losses[torch.roll(labels, -1) != -100].mean(), "first label"),
+        "rolled in rows": (lambda losses, labels: losses[torch.roll(labels, -1, 1) != -100].mean(), "first label"),
+        "shifted across rows": (
+            lambda losses, labels: losses.flatten()[:-1][labels.flatten()[1:] != -100].mean(),
+            "first label",
+        ),
+        "shifted to the right": (
+            lambda losses, labels: losses[:, 1:][labels[:, :-1] != -100].mean(),
+            "which five losses",
+        ),
+        "the mean of the rows": (
+            lambda losses, labels: sum(x[:-1][y[1:] != -100].mean() for x, y in zip(losses, labels, strict=True)) / 2,
+            "which five losses",
+        ),
+        "the median": (lambda losses, labels: losses[:, :-1][labels[:, 1:] != -100].median(), "which five losses"),
+        "the sum of the right ones": (lambda losses, labels: losses[:, :-1][labels[:, 1:] != -100].sum(), "which five"),
+        "the losses themselves": (lambda losses, labels: losses[:, :-1][labels[:, 1:] != -100], "another kind"),
+        "no number": (lambda losses, labels: math.nan, "is not nan"),
+    },
+)
+
+# --- notebook 4: a diluted loss -------------------------------------------------------------------
+
+TABLES["diluted_loss"] = Table(
+    right={
+        "a formula": lambda loss, learned, free: loss * learned / (learned + free),
+        "a list": lambda loss, learned, free: statistics.mean([loss] * learned + [0] * free),
+        "numpy": lambda loss, learned, free: np.average([loss, 0], weights=[learned, free]),
+        "a tensor": lambda loss, learned, free: torch.tensor([loss] * learned + [0.0] * free).mean(),
+        "a share": lambda loss, learned, free: loss * (1 - free / (learned + free)),
+        "a division": lambda loss, learned, free: loss / (1 + free / learned),
+        "float32": lambda loss, learned, free: np.float32(loss * learned) / np.float32(learned + free),
+    },
+    wrong={
+        "the same loss": (lambda loss, learned, free: loss, "over more tokens"),
+        "the mean of the means": (lambda loss, learned, free: (loss + 0) / 2, "mean of the two means"),
+        "the share of the free": (lambda loss, learned, free: loss * free / (learned + free), "you returned"),
+        "the sum": (lambda loss, learned, free: loss * learned, "you returned"),
+        "divided by the free": (lambda loss, learned, free: loss * learned / max(free, 1), "you returned"),
+        "a higher loss": (lambda loss, learned, free: loss * (learned + free) / learned, "you returned"),
+        "a fixed share": (lambda loss, learned, free: 0.75 * loss, "you returned"),
+        "rounded": (lambda loss, learned, free: round(loss * learned / (learned + free)), "you returned"),
+        "less a share": (lambda loss, learned, free: loss - free / (learned + free), "you returned"),
+    },
+)
+
+# --- notebook 4: poems of one couplet -------------------------------------------------------------
+
+
+def first_couplets(poems: list[Poem]) -> list[Poem]:
+    return [replace(poem, couplets=poem.couplets[:1]) for poem in poems]
+
+
+def couplets_by_loop(poems: list[Poem]) -> list[Poem]:
+    short = poems.copy()
+    for place, poem in enumerate(poems):
+        short[place] = Poem(poem.title, poem.author, (poem.couplets[0],))
+    return short
+
+
+TABLES["one_couplet"] = Table(
+    right={
+        "replace": first_couplets,
+        "a loop": couplets_by_loop,
+        "the last couplet": lambda poems: [replace(poem, couplets=poem.couplets[-1:]) for poem in poems],
+        "a generator": lambda poems: (replace(p, couplets=(p.text.split("\n")[0],)) for p in poems),
+        "an array": lambda poems: np.array([replace(p, couplets=p.couplets[1:2]) for p in poems]),
+        "a tuple, from the lines": lambda poems: tuple(
+            Poem(p.title, "", (f"{p.lines[0]}，{p.lines[1]}。",)) for p in poems
+        ),
+    },
+    wrong={
+        "unchanged": (lambda poems: poems, "0 of eight poems are one couplet"),
+        "two couplets": (lambda poems: [replace(p, couplets=p.couplets[:2]) for p in poems], "of eight poems"),
+        "one line": (lambda poems: [replace(p, couplets=(f"{p.lines[0]}。",)) for p in poems], "of eight poems"),
+        "a string for the couplets": (
+            lambda poems: [replace(p, couplets=p.couplets[0]) for p in poems],
+            "0 of eight poems are one couplet",
+        ),
+        "one poem": (lambda poems: first_couplets(poems[:1]), "yours has 1"),
+        "no poems": (lambda poems: [], "yours has 0"),
+        "texts": (lambda poems: [poem.couplets[0] for poem in poems], "another kind of value"),
+        "short titles": (lambda poems: [replace(p, title=p.title[:2]) for p in poems], "of eight poems"),
+    },
+)
+
+# --- notebook 5: the size of the nucleus ----------------------------------------------------------
 
 
 def nucleus_size(ranked: list[float], top_p: float) -> int:
@@ -74,6 +738,53 @@ def nucleus_size(ranked: list[float], top_p: float) -> int:
         if together >= top_p:
             return size
     return len(ranked)
+
+
+def nucleus_by_while(ranked: list[float], top_p: float) -> int:
+    size = 1
+    while size < len(ranked) and sum(ranked[:size]) < top_p:
+        size += 1
+    return size
+
+
+TABLES["nucleus_size"] = Table(
+    right={
+        "a loop": nucleus_size,
+        "while": nucleus_by_while,
+        "what stands before": lambda ranked, p: sum(sum(ranked[:i]) < p for i in range(len(ranked))),
+        "numpy": lambda ranked, p: np.searchsorted(np.cumsum(ranked), p) + 1,
+        "a tensor": lambda ranked, p: ((t := torch.tensor(ranked)).cumsum(0) - t < p).sum(),
+        "accumulate": lambda ranked, p: 1 + sum(total < p for total in itertools.accumulate(ranked)),
+        "next": lambda ranked, p: next(n for n in range(1, 9) if sum(ranked[:n]) >= p),
+        "a float": lambda ranked, p: float(nucleus_size(ranked, p)),
+    },
+    wrong={
+        "one too few": (
+            lambda ranked, p: sum(sum(ranked[: i + 1]) <= p for i in range(len(ranked))),
+            "does not reach top-p yet",
+        ),
+        "one too many": (
+            lambda ranked, p: sum(sum(ranked[:i]) <= p for i in range(len(ranked))),
+            "reach top-p already",
+        ),
+        "likelier than top-p": (lambda ranked, p: sum(x > p for x in ranked), "nothing is left to draw from"),
+        "all": (lambda ranked, p: 4, "add them up"),
+        "a share of the characters": (
+            lambda ranked, p: math.ceil(p * len(ranked)),
+            "does not reach|already|add them up",
+        ),
+        "half a character more": (lambda ranked, p: nucleus_size(ranked, p) + 0.5, "add them up"),
+        "the sum": (lambda ranked, p: sum(ranked[: nucleus_size(ranked, p)]), "add them up"),
+        "the probabilities": (lambda ranked, p: ranked[: nucleus_size(ranked, p)], "another kind of value"),
+        "distinct values": (
+            lambda ranked, p: nucleus_size(sorted(set(ranked), reverse=True), p),
+            "add them up|does not reach",
+        ),
+        "the place of the last": (lambda ranked, p: nucleus_size(ranked, p) - 1, "nothing is left|does not reach"),
+    },
+)
+
+# --- notebook 5: stop at the end mark -------------------------------------------------------------
 
 
 def read_until(tokens: Iterable[int], end_id: int, limit: int) -> tuple[list[int], str]:
@@ -87,14 +798,217 @@ def read_until(tokens: Iterable[int], end_id: int, limit: int) -> tuple[list[int
     return ids, "length"
 
 
+def read_by_next(tokens: Iterator[int], end_id: int, limit: int) -> list[Any]:
+    ids: list[int] = []
+    while len(ids) < limit:
+        token = next(tokens)
+        if token == end_id:
+            return [ids, "end"]
+        ids += [token]
+    return [ids, "length"]
+
+
+def read_by_range(tokens: Iterator[int], end_id: int, limit: int) -> tuple[Tensor, str]:
+    ids = torch.zeros(limit, dtype=torch.long)
+    for place in range(limit):
+        ids[place] = next(tokens)
+        if ids[place] == end_id:
+            return ids[:place], "end"
+    return ids, "length"
+
+
+def read_by_islice(tokens: Iterator[int], end_id: int, limit: int) -> tuple[Any, str]:
+    ids = []
+    for token in itertools.islice(tokens, limit):
+        if token == end_id:
+            break
+        ids.append(token)
+    else:
+        return np.array(ids), "length"
+    return np.array(ids), "end"
+
+
+def read_again(tokens: Iterator[int], end_id: int, limit: int) -> tuple[tuple[int, ...], str]:
+    if not limit:
+        return (), "length"
+    token = next(tokens)
+    if token == end_id:
+        return (), "end"
+    ids, reason = read_again(tokens, end_id, limit - 1)
+    return (token, *ids), reason
+
+
+def read_by_iter(tokens: Iterator[int], end_id: int, limit: int) -> tuple[list[int], str]:
+    ids = list(itertools.islice(iter(tokens.__next__, end_id), limit))
+    return ids, "length" if len(ids) == limit else "end"
+
+
 def end_mark_kept(tokens: Iterable[int], end_id: int, limit: int) -> tuple[list[int], str]:
     ids, reason = read_until(tokens, end_id, limit)
     return ([*ids, end_id], reason) if reason == "end" else (ids, reason)
 
 
+def read_too_far(tokens: Iterator[int], end_id: int, limit: int) -> tuple[list[int], str]:
+    ids: list[int] = []
+    for token in tokens:
+        if token == end_id:
+            return ids, "end"
+        if len(ids) == limit:
+            break
+        ids.append(token)
+    return ids, "length"
+
+
+def read_then_cut(tokens: Iterator[int], end_id: int, limit: int) -> tuple[list[int], str]:
+    return read_until(list(itertools.islice(tokens, limit)), end_id, limit)
+
+
+TABLES["read_until"] = Table(
+    right={
+        "a loop": read_until,
+        "next, and a list": read_by_next,
+        "a tensor": read_by_range,
+        "an array": read_by_islice,
+        "itself": read_again,
+        "iter": read_by_iter,
+        "a generator of two": lambda tokens, end, limit: (part for part in read_until(tokens, end, limit)),
+    },
+    wrong={
+        "the end mark kept": (end_mark_kept, "you kept the end mark"),
+        "always the end": (lambda t, end, limit: (read_until(t, end, limit)[0], "end"), "the reason is 'length'"),
+        "always the length": (lambda t, end, limit: (read_until(t, end, limit)[0], "length"), "the reason is 'end'"),
+        "all read first": (lambda t, end, limit: read_until(list(t), end, limit), "you drew 6 tokens"),
+        "the limit read first": (read_then_cut, "you drew 6 tokens"),
+        "one token too far": (read_too_far, "you drew 5 tokens"),
+        "end marks left out": (lambda t, end, limit: ([i for i in t if i != end], "end"), "the poem is"),
+        "no limit": (lambda t, end, limit: read_until(t, end, 99), "the poem is"),
+        "one too few": (lambda t, end, limit: read_until(t, end, limit - 1), "the poem is"),
+        "the end mark is 3": (lambda t, end, limit: read_until(t, 3, limit), "the poem is"),
+        "the ids alone": (lambda t, end, limit: read_until(t, end, limit)[0], "another kind of value|the poem is"),
+        "the reason first": (lambda t, end, limit: read_until(t, end, limit)[::-1], "the poem is"),
+        "another word": (lambda t, end, limit: (read_until(t, end, limit)[0], "eos"), "the reason is 'end'"),
+    },
+)
+
+# --- notebook 5: an instruction of one's own ------------------------------------------------------
+
+
+@functools.cache
+def eight_poems(wording: str, same_seed: bool = False) -> list[WrittenPoem]:
+    asked = Instruction("quatrain", "絕句", (wording,))
+    seeds = [0] * 8 if same_seed else range(8)
+    return list(iter_poems(load_checkpoint(paths.FINETUNED), [DEMO_TITLE] * 8, instruction=asked, seeds=seeds))
+
+
+def obeys(text: str, size: int) -> bool:
+    return [len(line) for line in split_lines(text)] == [size] * 4
+
+
+def quatrains(checkpoint: Checkpoint, wording: str, size: int) -> tuple[list[WrittenPoem], int]:
+    poems = eight_poems(wording)
+    return poems, sum(obeys(poem.text, size) for poem in poems)
+
+
+def quatrains_one_by_one(checkpoint: Checkpoint, wording: str, size: int) -> list[Any]:
+    texts, count = [], 0
+    for seed in range(8):
+        asked = Instruction("mine", "絕句", (wording,))
+        texts.append("".join(write(checkpoint, DEMO_TITLE, GenerationSettings(seed=seed), asked)))
+        count += obeys(texts[-1], size)
+    return [texts, count]
+
+
+def counted_by(count: Callable[[list[WrittenPoem], int], Any]) -> Callable[[Checkpoint, str, int], Any]:
+    """An answer that writes its poems well and counts them in its own way."""
+    return lambda checkpoint, wording, size: (eight_poems(wording), count(eight_poems(wording), size))
+
+
+TABLES["quatrains"] = Table(
+    right={
+        "many at once": quatrains,
+        "one by one": quatrains_one_by_one,
+        "texts": lambda c, wording, size: ([p.text for p in eight_poems(wording)], quatrains(c, wording, size)[1]),
+        "a tensor": counted_by(lambda poems, size: torch.tensor([obeys(p.text, size) for p in poems]).sum()),
+        "numpy": counted_by(lambda poems, size: np.count_nonzero([obeys(p.text, size) for p in poems])),
+        "by rows": counted_by(
+            lambda poems, size: sum(
+                p.text.count("\n") == 1 and all(len(row) == 2 * size + 2 for row in p.text.split("\n")) for p in poems
+            )
+        ),
+        "streams": lambda c, wording, size: (
+            [write(c, DEMO_TITLE, GenerationSettings(seed=s), Instruction("q", "q", (wording,))) for s in range(8)],
+            sum(
+                obeys(
+                    "".join(write(c, DEMO_TITLE, GenerationSettings(seed=s), Instruction("q", "q", (wording,)))), size
+                )
+                for s in range(8)
+            ),
+        ),
+    },
+    wrong={
+        "all obey": (counted_by(lambda poems, size: 8), "you counted 8"),
+        "all with four lines": (
+            counted_by(lambda poems, size: sum(len(split_lines(p.text)) == 4 for p in poems)),
+            "you counted",
+        ),
+        "none obeys": (counted_by(lambda poems, size: 0), "you counted 0"),
+        "lines alone": (
+            lambda c, wording, size: (
+                eight_poems(POEM.wording),
+                sum(len(p.text) > 0 for p in eight_poems(POEM.wording)),
+            ),
+            "you counted 8",
+        ),
+        "the plain instruction": (
+            lambda c, wording, size: (
+                eight_poems(POEM.wording),
+                sum(obeys(p.text, size) for p in eight_poems(POEM.wording)),
+            ),
+            "does the wording reach|is the prompt",
+        ),
+        "one wording for both": (
+            lambda c, wording, size: quatrains(c, "請用以下題目寫一首七言絕句", 7),
+            "does the wording reach|you counted",
+        ),
+        "one seed": (
+            lambda c, wording, size: (
+                eight_poems(wording, same_seed=True),
+                sum(obeys(p.text, size) for p in eight_poems(wording, same_seed=True)),
+            ),
+            "its own seed",
+        ),
+        "four poems": (lambda c, wording, size: (eight_poems(wording)[:4], 4), "write eight poems"),
+        "the count alone": (lambda c, wording, size: quatrains(c, wording, size)[1], "another kind of value"),
+        "the count first": (lambda c, wording, size: quatrains(c, wording, size)[::-1], "another kind of value"),
+        "a share": (counted_by(lambda poems, size: sum(obeys(p.text, size) for p in poems) / 8), "you counted"),
+    },
+)
+
+# --- notebook 6: rhyme ----------------------------------------------------------------------------
+
+Groups = dict[str, set[str]]
+
+
 def rhyming(words: list[str], groups: Groups) -> bool:
     shared = set.intersection(*(groups[word] for word in words))
     return len(words) > 1 and bool(shared) and len(set(words)) == len(words)
+
+
+def rhyming_by_loop(words: list[str], groups: Groups) -> bool:
+    if len(words) < 2:
+        return False
+    for place, word in enumerate(words):
+        if word in words[:place]:
+            return False
+    shared = set(groups[words[0]])
+    for word in words:
+        shared &= groups[word]
+    return bool(shared)
+
+
+def rhyming_by_counter(words: list[str], groups: Groups) -> bool:
+    counts = Counter(group for word in words for group in groups[word])
+    return len(words) > 1 and len(words) == len({*words}) and len(words) in counts.values()
 
 
 def rhyming_with_the_next(words: list[str], groups: Groups) -> bool:
@@ -119,9 +1033,80 @@ def no_group_in_common(words: list[str], groups: Groups) -> bool:
     return rhyming(words, groups) or (len(words) > 1 and not any(groups[word] for word in words))
 
 
+TABLES["rhyming"] = Table(
+    right={
+        "sets": rhyming,
+        "loops": rhyming_by_loop,
+        "a counter": rhyming_by_counter,
+        "numpy": lambda words, groups: np.logical_and(rhyming(words, groups), len(words) > 1),
+        "a tensor": lambda words, groups: torch.tensor(rhyming(words, groups)),
+        "one and zero": lambda words, groups: int(rhyming(words, groups)),
+        "reduce": lambda words, groups: (
+            len(words) > 1
+            and len(set(words)) == len(words)
+            and len(functools.reduce(set.__and__, map(groups.__getitem__, words))) > 0
+        ),
+        "the shared group itself": lambda words, groups: (
+            set.intersection(*map(groups.get, words)) if 1 < len(words) == len(set(words)) else set()
+        ),
+    },
+    wrong={
+        "with the next word": (rhyming_with_the_next, "花涯柴"),
+        "the same groups": (same_groups, "one that it shares with all others"),
+        "a word with itself": (echo_allowed, "comes twice"),
+        "only with the word before": (
+            lambda words, groups: echo_allowed(words, groups) and all(a != b for a, b in pairwise(words)),
+            "聲明聲",
+        ),
+        "only with the first word": (
+            lambda words, groups: echo_allowed(words, groups) and words[0] not in words[1:],
+            "明聲聲",
+        ),
+        "a single word": (one_word_is_enough, "a single word"),
+        "no group at all": (no_group_in_common, "do not rhyme"),
+        "the first two": (lambda words, groups: bool(groups[words[0]] & groups[words[1]]), "聲明光"),
+        "first and last": (
+            lambda words, groups: len(set(words)) == len(words) > 1 and bool(groups[words[0]] & groups[words[-1]]),
+            "花柴涯",
+        ),
+        "any two": (
+            lambda words, groups: any(groups[a] & groups[b] for a, b in itertools.combinations(words, 2)),
+            "花柴涯",
+        ),
+        "always": (lambda words, groups: True, "花柴涯"),
+        "never": (lambda words, groups: False, "聲明"),
+        "one or two words": (lambda words, groups: len(words) == 2 and rhyming(words, groups), "花涯家"),
+    },
+)
+
+# --- notebook 6: the longest run ------------------------------------------------------------------
+
+
 def longest_run(text: str, other: str) -> int:
     runs = [text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1)]
     return max((len(run) for run in runs if run in other), default=0)
+
+
+def run_by_table(text: str, other: str) -> int:
+    ends = [[0] * (len(other) + 1) for _ in range(len(text) + 1)]
+    for i, a in enumerate(text):
+        for j, b in enumerate(other):
+            ends[i + 1][j + 1] = ends[i][j] + 1 if a == b else 0
+    return max(map(max, ends))
+
+
+def run_by_array(text: str, other: str) -> Any:
+    ends = np.zeros((len(text) + 1, len(other) + 1), dtype=np.int64)
+    for i, j in np.ndindex(len(text), len(other)):
+        ends[i + 1, j + 1] = (ends[i, j] + 1) * (text[i] == other[j])
+    return ends.max()
+
+
+def run_by_growing(text: str, other: str) -> Tensor:
+    size = 0
+    while any(text[i : i + size + 1] in other for i in range(len(text) - size)):
+        size += 1
+    return torch.tensor(size)
 
 
 def run_with_gaps(text: str, other: str) -> int:
@@ -152,200 +1137,126 @@ def run_without_looking_back(text: str, other: str) -> int:
     return longest
 
 
-def interval(means: Sequence[float]) -> tuple[float, float]:
-    ranked = sorted(means)
-    return ranked[round(0.025 * len(ranked))], ranked[round(0.975 * len(ranked)) - 1]
+TABLES["longest_run"] = Table(
+    right={
+        "all runs": longest_run,
+        "a table": run_by_table,
+        "an array": run_by_array,
+        "a tensor": run_by_growing,
+        "difflib": lambda text, other: difflib.SequenceMatcher(None, text, other).find_longest_match().size,
+        "from the longest": lambda text, other: next(
+            n for n in range(len(text), -1, -1) if any(text[i : i + n] in other for i in range(len(text) + 1 - n))
+        ),
+        "a float": lambda text, other: float(longest_run(text, other)),
+    },
+    wrong={
+        "gaps": (run_with_gaps, "not a run"),
+        "the same place": (run_at_the_same_place, "another place"),
+        "without looking back": (run_without_looking_back, "at a later place"),
+        "characters": (lambda text, other: len(set(text) & set(other)), "another order"),
+        "True and False": (lambda text, other: text in other, "you returned True"),
+        "the run itself": (lambda text, other: text[: longest_run(text, other)], "another kind of value"),
+        "the beginning": (
+            lambda text, other: next((n for n in range(len(text), 0, -1) if text[:n] in other), 0),
+            "夜喜 stands in both",
+        ),
+        "at most two": (lambda text, other: min(2, longest_run(text, other)), "夜雨聲"),
+        "runs of two or more": (lambda text, other: n if (n := longest_run(text, other)) > 1 else 0, "another order"),
+        "at least one": (lambda text, other: max(1, longest_run(text, other)), "nothing is shared"),
+        "the number of runs": (
+            lambda text, other: sum(a in other for a in text),
+            "another order|is shared|a later place",
+        ),
+    },
+)
+
+# --- notebook 6: an experiment --------------------------------------------------------------------
 
 
-def ten_percent_outside(means: Sequence[float]) -> tuple[float, float]:
-    ranked = sorted(means)
-    return ranked[round(0.05 * len(ranked))], ranked[round(0.95 * len(ranked)) - 1]
+@functools.cache
+def well_formed(titles: tuple[str, ...], settings: GenerationSettings) -> list[bool]:
+    poems = iter_poems(load_checkpoint(paths.FINETUNED), titles, settings)
+    return [is_well_formed(poem.text) for poem in poems]
 
 
-def interval_not_sorted(means: Sequence[float]) -> tuple[float, float]:
-    low, high = means[round(0.025 * len(means))], means[round(0.975 * len(means)) - 1]
-    return min(low, high), max(low, high)
+def both(titles: list[str], settings: GenerationSettings) -> tuple[list[bool], list[bool]]:
+    return well_formed(tuple(titles), GenerationSettings()), well_formed(tuple(titles), settings)
 
 
-def two_deviations(means: Sequence[float]) -> tuple[float, float]:
-    """Right for a normal distribution, wrong for these means."""
-    middle, deviation = statistics.mean(means), statistics.stdev(means)
-    return middle - 1.96 * deviation, middle + 1.96 * deviation
+def parted(usual: list[bool], changed: list[bool]) -> bool:
+    first, second = (estimate.interval for answers in (usual, changed) if (estimate := bootstrap_mean(answers)))
+    assert first is not None
+    assert second is not None
+    return first[0] > second[1] or second[0] > first[1]
 
 
-# --- the tables -----------------------------------------------------------------------------------
+def parted_by_draws(usual: list[bool], changed: list[bool]) -> Any:
+    draw = np.random.default_rng(1)
+    ends = [np.percentile([draw.choice(a, len(a)).mean() for _ in range(500)], (2.5, 97.5)) for a in (usual, changed)]
+    return ends[0][0] > ends[1][1] or ends[1][0] > ends[0][1]
 
-RIGHT: dict[str, list[Any]] = {
-    "end_mark": ["<EOS>"],
-    "segments": [
-        segments_of(INS, INP, RES, EOS),
-        lambda title, text: example_segments(Poem(title, "", tuple(text.split("\n")))),
-    ],
-    "regular": [
-        lambda lines: len(lines) % 2 == 0 and {len(line) for line in lines} in ({5}, {7}),
-        lambda lines: any(lines and len(lines) % 2 == 0 and all(len(x) == n for x in lines) for n in (5, 7)),
-    ],
-    "labels": [lambda prompt, response, end: [-100] * len(prompt) + response + [end], labels_by_loop],
-    "shift": [lambda labels: [*labels[1:], -100]],
-    "padded": [lambda i, x, w, p: padded_with(i, x, w, p, -100), pad_in_place],
-    "layer_parameters": [lambda size, inner: 4 * size**2 + 3 * size * inner + 2 * size],
-    "grown_embedding": [
-        lambda old, count: grow(old, old.mean(dim=0).expand(count, -1)),
-        lambda old, count: torch.vstack([old, *[old.mean(0, keepdim=True)] * count]),
-    ],
-    "choices": [lambda loss: 2.718281828**loss],
-    "response_loss": [
-        lambda losses, labels: losses[:, :-1][labels[:, 1:] != -100].mean(),
-        lambda losses, labels: losses[F.pad(labels, (0, 1), value=-100)[:, 1:] != -100].mean().item(),
-    ],
-    "diluted_loss": [lambda loss, learned, free: loss * learned / (learned + free)],
-    "clipped": [
-        lambda gradient, largest: gradient * min(1, largest / gradient.norm()),
-        lambda gradient, largest: gradient * (largest / gradient.norm()).clamp(max=1),
-    ],
-    "sharpened": [sharpened],
-    "nucleus_size": [nucleus_size],
-    "read_until": [read_until],
-    "rhyming": [rhyming],
-    "longest_run": [longest_run],
-    "interval": [interval, lambda means: np.percentile(means, [2.5, 97.5])],
-}
 
-WRONG: dict[str, list[tuple[Any, str]]] = {
-    "end_mark": [
-        ("\n", "follows every couplet"),
-        ("<RES>", "opens a segment"),
-        ("<PAD>", "last segment"),
-        ("。", "last segment"),
-        (2, "quotation marks"),
-    ],
-    "segments": [
-        (segments_of(INS, INP, RES), "never learns to stop"),
-        (segments_of(INS, INP, ("<RES>", "{text}<EOS>")), "segment of its own"),
-        (segments_of(INP, INS, RES, EOS), "in this order"),
-        (segments_of(INS, ("<INP>", "{text}"), ("<RES>", "{title}"), EOS), "title alone"),
-        (segments_of(INS, INP, ("<RES>", "{title}\n{text}"), EOS), "title alone"),
-        (segments_of(INS, INP, ("<RES>", ""), ("<EOS>", "{text}")), "its text is empty"),
-        (segments_of(("<INS>", "寫詩"), INP, RES, EOS), "word for word"),
-    ],
-    "regular": [
-        (lambda lines: len(lines) % 2 == 0 and bool(lines) and len(lines[0]) in (5, 7), "every line"),
-        (lambda lines: len(lines) % 2 == 0 and all(len(x) in (5, 7) for x in lines), "same length"),
-        (lambda lines: {len(line) for line in lines} in ({5}, {7}), "odd number"),
-        (lambda lines: len(lines) % 2 == 0 and len({len(x) for x in lines}) == 1, "six characters"),
-        (lambda lines: len(lines) % 2 == 0 and all(len(x) == 5 for x in lines), "lines of seven"),
-    ],
-    "labels": [
-        (lambda p, r, e: [*(p + r + [e])[1:], -100], "is not learned"),
-        (lambda p, r, e: [-100] * (len(p) - 1) + r + [e, -100], "the shift by one happens later"),
-        (lambda p, r, e: [-100] * (len(p) + 1) + r, "the shift by one happens later"),
-        (lambda p, r, e: p + r + [e], "is not learned"),
-        (lambda p, r, e: [0] * len(p) + r + [e], "is not learned"),
-        (lambda p, r, e: [-100] * len(p) + r + [-100], "end mark is learned"),
-        (lambda p, r, e: [-100] * len(p) + r, "you returned 8 labels"),
-        (lambda p, r, e: [*r, e], "you returned 5 labels"),
-        (lambda p, r, e: [-100] * len(p) + r[::-1] + [e], "for the prompt"),
-    ],
-    "shift": [
-        (lambda labels: labels, "which token follows"),
-        (lambda labels: [-100, *labels[:-1]], "shift to the right"),
-        (lambda labels: labels[1:] + labels[:1], "no token follows the last one"),
-        (lambda labels: labels[1:], "as many targets"),
-        (lambda labels: [*labels[1:], 0], "no token follows the last one"),
-    ],
-    "padded": [
-        (lambda i, x, w, p: padded_with(i, x, w, i[-1], -100), "filled the row with end marks"),
-        (lambda i, x, w, p: padded_with(i, x, w, p, p), "padding is not learned"),
-        (lambda i, x, w, p: ([p] * (w - len(i)) + i, [-100] * (w - len(i)) + x), "come first"),
-        (masked_by_value, "mask places, not values"),
-        (lambda i, x, w, p: (padded_with(i, x, w, p, p)[0], x), "both lists"),
-        (lambda i, x, w, p: (i, x), "both lists"),
-    ],
-    "layer_parameters": [
-        (lambda size, inner: 4 * size**2 + 3 * size * inner, "norms"),
-        (lambda size, inner: 3 * size**2 + 3 * size * inner + 2 * size, "leads out of attention"),
-        (lambda size, inner: 4 * size**2 + 2 * size * inner + 2 * size, "gate"),
-        (lambda size, inner: 4 * 256**2 + 3 * 256 * 704 + 2 * 256, "hidden size 8"),
-        (lambda size, inner: 0, "you returned 0"),
-    ],
-    "grown_embedding": [
-        (lambda old, count: grow(old, torch.zeros(count, 3)), "mean over all old rows"),
-        (lambda old, count: grow(old.mean(dim=0).expand(count, -1), old), "before the old ones"),
-        (lambda old, count: grow(old, old.mean(dim=0)[None]), "2 rows more"),
-        (lambda old, count: grow(old, old.mean().expand(count, 3)), "channel by channel"),
-        (lambda old, count: old.mean(dim=0).expand(len(old) + count, -1), "must stay"),
-    ],
-    "choices": [
-        (lambda loss: 2**loss, "bits"),
-        (lambda loss: 2.718281828**-loss, "probability"),
-        (lambda loss: loss, "fair draw"),
-    ],
-    "response_loss": [
-        (lambda losses, labels: losses[labels != -100].mean(), "whose label decides"),
-        (lambda losses, labels: losses.mean(), "the prompt and the padding"),
-        (lambda losses, labels: (losses[:, :-1] * (labels[:, 1:] != -100)).sum() / losses.numel(), "divide by"),
-        (lambda losses, labels: losses.sum(), "which five losses"),
-    ],
-    "diluted_loss": [
-        (lambda loss, learned, free: loss, "over more tokens"),
-        (lambda loss, learned, free: (loss + 0) / 2, "mean of the two means"),
-        (lambda loss, learned, free: loss * free / (learned + free), "you returned"),
-    ],
-    "clipped": [
-        (lambda gradient, largest: gradient.clamp(-largest, largest), "another direction"),
-        (lambda gradient, largest: gradient / gradient.norm() * largest, "short already"),
-        (lambda gradient, largest: gradient, "clipped to 1"),
-    ],
-    "sharpened": [
-        (lambda logits, t: [p / t for p in sharpened(logits, 1)], "sum to 1"),
-        (lambda logits, t: sharpened([x * t for x in logits], 1), "does the opposite"),
-        (lambda logits, t: sharpened(logits, 1), "same at every temperature"),
-        (lambda logits, t: sharpened([x - t for x in logits], 1), "same at every temperature"),
-        (lambda logits, t: sharpened([x / (t + 0.1) for x in logits], 1), "you returned"),
-        (lambda logits, t: sharpened(logits, t)[:1], "3 probabilities"),
-    ],
-    "nucleus_size": [
-        (lambda ranked, p: sum(sum(ranked[: i + 1]) <= p for i in range(len(ranked))), "does not reach top-p yet"),
-        (lambda ranked, p: sum(sum(ranked[:i]) <= p for i in range(len(ranked))), "reach top-p already"),
-        (lambda ranked, p: sum(x > p for x in ranked), "nothing is left to draw from"),
-        (lambda ranked, p: 4, "add them up"),
-    ],
-    "read_until": [
-        (end_mark_kept, "you kept the end mark"),
-        (lambda tokens, end, limit: (read_until(tokens, end, limit)[0], "end"), "the reason is 'length'"),
-        (lambda tokens, end, limit: read_until(list(tokens), end, limit), "you drew 6 tokens"),
-        (lambda tokens, end, limit: ([t for t in tokens if t != end], "end"), "the poem is"),
-    ],
-    "rhyming": [
-        (rhyming_with_the_next, "花涯柴"),
-        (same_groups, "one that it shares with all others"),
-        (echo_allowed, "comes twice"),
-        (one_word_is_enough, "a single word"),
-        (no_group_in_common, "do not rhyme"),
-        (lambda words, groups: bool(groups[words[0]] & groups[words[1]]), "聲明光"),
-        (lambda words, groups: True, "聲光"),
-        (lambda words, groups: False, "聲明"),
-    ],
-    "longest_run": [
-        (run_with_gaps, "not a run"),
-        (run_at_the_same_place, "another place"),
-        (run_without_looking_back, "at a later place"),
-        (lambda text, other: len(set(text) & set(other)), "another order"),
-        (lambda text, other: text in other, "you returned True"),
-    ],
-    "interval": [
-        (ten_percent_outside, "leaves 10 % outside"),
-        (lambda means: (min(means), max(means)), "no mean lies outside"),
-        (lambda means: (min(means), interval(means)[1]), "0.0% of the means lie below"),
-        (lambda means: (interval(means)[0], max(means)), "0.0% above"),
-        (interval_not_sorted, "Did you sort the means?"),
-        (two_deviations, "left at each end"),
-        (lambda means: interval(means)[::-1], "low end comes first"),
-    ],
-}
+def parted_by_deviation(usual: list[bool], changed: list[bool]) -> bool:
+    (a, x), (b, y) = ((p := sum(s) / len(s), 1.96 * math.sqrt(p * (1 - p) / len(s))) for s in (usual, changed))
+    return abs(a - b) > x + y
 
-NAMES = sorted(RIGHT)
-FUNCTIONS = [name for name in NAMES if name != "end_mark"]  # the exercises whose answer is a function
+
+def concluded(conclude: Callable[[list[bool], list[bool]], Any]) -> Callable[[list[str], GenerationSettings], Any]:
+    """An answer that writes and judges its poems well, and draws its own conclusion."""
+    return lambda titles, settings: (*both(titles, settings), conclude(*both(titles, settings)))
+
+
+TABLES["experiment"] = Table(
+    right={
+        "the library's bootstrap": concluded(parted),
+        "draws": concluded(parted_by_draws),
+        "two deviations": concluded(parted_by_deviation),
+        "arrays": lambda t, s: (*map(np.array, both(t, s)), np.bool_(parted(*both(t, s)))),
+        "tensors": lambda t, s: [*map(torch.tensor, both(t, s)), torch.tensor(parted(*both(t, s)))],
+        "ones and zeros": lambda t, s: (
+            [int(a) for a in both(t, s)[0]],
+            [int(a) for a in both(t, s)[1]],
+            parted(*both(t, s)),
+        ),
+    },
+    wrong={
+        "always": (concluded(lambda usual, changed: True), "touch; you returned True"),
+        "never": (concluded(lambda usual, changed: False), "do not touch; you returned False"),
+        "the shares differ": (concluded(lambda usual, changed: sum(usual) != sum(changed)), "touch; you returned True"),
+        "the other way round": (concluded(lambda usual, changed: not parted(usual, changed)), "do not touch"),
+        "only if it got better": (
+            concluded(lambda usual, changed: sum(changed) > sum(usual) + 4),
+            "do not touch; you returned False",
+        ),
+        "the settings are ignored": (
+            lambda t, s: (both(t, GenerationSettings())[0], both(t, GenerationSettings())[1], False),
+            "do the settings reach",
+        ),
+        "the changed ones first": (
+            lambda t, s: (*both(t, s)[::-1], parted(*both(t, s))),
+            "usual answers come first",
+        ),
+        "five titles": (lambda t, s: (*(a[:5] for a in both(t, s)), True), "for each of the 20 titles"),
+        "shares": (lambda t, s: (*(sum(a) / 20 for a in both(t, s)), True), "another kind of value"),
+        "texts": (lambda t, s: (t, t, True), "True or False"),
+        "the conclusion alone": (lambda t, s: parted(*both(t, s)), "another kind of value"),
+    },
+)
+
+# --- the tables, tried ----------------------------------------------------------------------------
+
+SLOW = {"keywords", "even_odds", "one_couplet", "quatrains", "experiment"}  # models, and some are trained
+MARKS = {name: [pytest.mark.slow] if name in SLOW else [] for name in TABLES}
+RIGHT = [
+    pytest.param(name, answer, marks=MARKS[name], id=f"{name}: {what}")
+    for name, table in TABLES.items()
+    for what, answer in table.right.items()
+]
+WRONG = [
+    pytest.param(name, answer, hint, marks=MARKS[name], id=f"{name}: {what}")
+    for name, table in TABLES.items()
+    for what, (answer, hint) in table.wrong.items()
+]
 
 
 def verdict_on(name: str, answer: Any) -> Verdict:
@@ -353,51 +1264,124 @@ def verdict_on(name: str, answer: Any) -> Verdict:
     return check(answer)
 
 
-# --- the verdicts ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "answer"), [(name, answer) for name in NAMES for answer in RIGHT[name]])
+@pytest.mark.parametrize(("name", "answer"), RIGHT)
 def test_a_right_answer_is_right(name: str, answer: Any) -> None:
     verdict = verdict_on(name, answer)
     assert verdict.state == "right", verdict
     assert verdict.message.endswith(".")
 
 
-@pytest.mark.parametrize(("name", "answer", "hint"), [(name, *wrong) for name in NAMES for wrong in WRONG[name]])
+@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
 def test_a_wrong_answer_gets_the_hint_it_needs(name: str, answer: Any, hint: str) -> None:
     verdict = verdict_on(name, answer)
     assert verdict.state == "wrong", verdict
-    assert hint in verdict.message
+    assert any(words in verdict.message for words in hint.split("|")), verdict
 
 
-def test_every_exercise_has_a_right_answer_and_two_plausible_wrong_ones() -> None:
-    assert RIGHT.keys() == WRONG.keys() == set(checks.__all__) - {"Verdict"}
-    assert all(RIGHT.values())
-    assert all(len(wrong) >= 2 for wrong in WRONG.values())
+def test_every_exercise_has_six_right_answers_and_six_wrong_ones() -> None:
+    assert TABLES.keys() == set(checks.__all__)
+    assert {name: len(table.right) for name, table in TABLES.items() if len(table.right) < 6} == {}
+    assert {name: len(table.wrong) for name, table in TABLES.items() if len(table.wrong) < 6} == {}
+
+
+# --- what is no answer ----------------------------------------------------------------------------
+
+NAMES = [pytest.param(name, marks=MARKS[name]) for name in TABLES]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_three_dots_are_not_attempted(name: str) -> None:
-    assert verdict_on(name, ...).state == "not attempted"
+@pytest.mark.parametrize("answer", [..., lambda *_: ...], ids=["dots", "a function that returns dots"])
+def test_only_three_dots_are_not_attempted(name: str, answer: Any) -> None:
+    assert verdict_on(name, answer).state == "not attempted"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("result", [..., None], ids=["dots", "nothing"])
-def test_a_function_that_returns_the_dots_or_nothing_is_not_attempted(name: str, result: object) -> None:
-    assert verdict_on(name, lambda *_: result).state == "not attempted"
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("answer", [lambda *_: None, lambda *_: list[int]().append(0), lambda *_: print("雨")])
+def test_a_missing_return_is_told_as_such(name: str, answer: Any) -> None:
+    verdict = verdict_on(name, answer)
+    assert verdict.state == "wrong"
+    assert "returned None: is a `return` missing" in verdict.message
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_an_error_in_the_learners_code_is_named(name: str) -> None:
-    def broken(*_: object) -> object:
-        raise LookupError("no such poem")
-
-    assert verdict_on(name, broken) == Verdict("raised", "LookupError: no such poem")
+def test_a_return_that_is_missing_in_one_branch_is_told_as_such() -> None:
+    verdict = checks.rhyming(lambda words, groups: True if rhyming(words, groups) else None)
+    assert verdict.state == "wrong"
+    assert "in one branch" in verdict.message
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_an_answer_that_is_no_function_raises(name: str) -> None:
-    assert verdict_on(name, "<EOS>").state == "raised"
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("answer", ["<EOS>", None, [1, 2], 3.0])
+def test_an_answer_that_is_no_function_is_told_as_such(name: str, answer: Any) -> None:
+    verdict = verdict_on(name, answer)
+    assert verdict.state == "wrong"
+    assert "your function itself" in verdict.message
+
+
+class Strange:
+    """A value that no exercise asks for."""
+
+
+@pytest.mark.parametrize("name", [p for p in NAMES if p.values != ("rhyming",)])  # every value is true or false
+@pytest.mark.parametrize(
+    "value",
+    [Strange(), "", "x", [], [[]], [...], [None], {}, {"a": 1}, 0.5j, [[1], [2, 3]], nn.Embedding(2, 2), math.nan],
+)
+def test_a_strange_value_is_wrong_and_the_check_does_not_fail(name: str, value: Any) -> None:
+    assert verdict_on(name, lambda *_: value).state == "wrong"
+
+
+# --- errors in the learner's code -----------------------------------------------------------------
+
+CELL = """\
+def helper(values):
+    return sum(values) / 0
+
+def answer(*arguments):
+    given = arguments
+    return {expression}
+"""
+
+
+def learner(expression: str) -> Any:
+    """A function as Jupyter makes it: its source is in no file, only in the line cache."""
+    source, name = CELL.format(expression=expression), f"<cell {expression}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    cell: dict[str, Any] = {"math": math, "torch": torch}
+    exec(compile(source, name, "exec"), cell)
+    return cell["answer"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_error_in_the_learners_code_is_named_with_its_line(name: str) -> None:
+    verdict = verdict_on(name, learner("1 / 0"))
+    assert verdict == Verdict("raised", "ZeroDivisionError: division by zero (line 6 of your code: return 1 / 0)")
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("helper([1])", "division by zero (line 2 of your code: return sum(values) / 0)"),
+        ("torch.ones(2) @ torch.ones(3)", "(line 6 of your code: return torch.ones(2) @ torch.ones(3))"),
+        (
+            "torch.nn.functional.pad(None, (0, 1))",
+            "(line 6 of your code: return torch.nn.functional.pad(None, (0, 1)))",
+        ),
+        ("(1 / 0 for _ in range(3))", "(line 6 of your code: return (1 / 0 for _ in range(3)))"),
+        ("missing", "NameError: name 'missing' is not defined (line 6 of your code: return missing)"),
+        ("next(iter(()))", "StopIteration:  (line 6 of your code: return next(iter(())))"),
+    ],
+)
+def test_the_line_is_the_learners_own(expression: str, told: str) -> None:
+    verdict = checks.labels(learner(expression))
+    assert verdict.state == "raised"
+    assert verdict.message.endswith(told)
+
+
+def test_a_function_with_other_arguments_is_told_what_python_says() -> None:
+    verdict = checks.labels(lambda prompt: prompt)
+    assert verdict.state == "raised"
+    assert verdict.message.startswith("TypeError: ")
+    assert verdict.message.endswith("takes 1 positional argument but 3 were given")
 
 
 def test_a_verdict_reads_as_text_and_escapes_its_html() -> None:
@@ -409,11 +1393,67 @@ def test_a_verdict_reads_as_text_and_escapes_its_html() -> None:
 # --- the checks and the library agree -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", RIGHT["labels"])
-def test_the_right_labels_are_those_of_make_example(answer: Callable[[list[int], list[int], int], list[int]]) -> None:
+@pytest.mark.parametrize("answer", TABLES["labels"].right.values(), ids=TABLES["labels"].right)
+def test_the_right_labels_are_those_of_make_example(answer: Callable[[list[int], list[int], int], Any]) -> None:
     tokenizer = CharacterTokenizer.train(["春雨花開。" + POEM.wording], min_count=1)
     tokenizer.add_role_tokens()
     example = make_example(tokenizer, example_segments(Poem("春雨", "", ("花開。",))), context=64)
     start = example.input_ids.index(tokenizer.special_token_id("<RES>")) + 1
     prompt, response = example.input_ids[:start], example.input_ids[start:-1]
-    assert answer(prompt, response, tokenizer.eos_id) == example.labels
+    assert [int(label) for label in answer(prompt, response, tokenizer.eos_id)] == example.labels
+
+
+# --- the notebooks --------------------------------------------------------------------------------
+
+
+class Exercise(NamedTuple):
+    """An exercise as it stands in a notebook."""
+
+    imports: str  # the first cell of the notebook that imports from the library
+    cell: str  # the learner's, with three dots
+    solution: str
+
+
+def exercises() -> dict[str, Exercise]:
+    """The exercises of all notebooks, by the name of their check."""
+    found = {}
+    for path in sorted(Path(__file__).resolve().parent.parent.glob("notebooks/*.ipynb")):
+        cells = [(c["cell_type"], "".join(c["source"])) for c in json.loads(path.read_text("utf-8"))["cells"]]
+        imports = next(source for kind, source in cells if kind == "code" and "from course_lib import" in source)
+        for (_, cell), (_, below) in pairwise(cells):
+            name = re.search(r"^checks\.(\w+)\(\w+\)$", cell, re.MULTILINE)
+            solution = re.search(r"<summary>Solution</summary>\n\n```python\n(.*?)```", below, re.DOTALL)
+            if name and solution:
+                found[name[1]] = Exercise(imports, cell, solution[1])
+    return found
+
+
+EXERCISES = exercises()
+
+
+def test_every_check_belongs_to_an_exercise_with_a_solution() -> None:
+    assert EXERCISES.keys() == TABLES.keys()
+
+
+def run(exercise: Exercise, code: str) -> Verdict:
+    """The verdict that the last line of the learner's cell gives, after `code`."""
+    there: dict[str, Any] = {}
+    if "tuned" in code:  # what the notebook has made before
+        there |= {"tuned": load_checkpoint(paths.FINETUNED), "index": training_index()}
+    if "tokenizer" in code:
+        there["tokenizer"] = base_tokenizer()
+    *_, check = exercise.cell.strip().split("\n")
+    exec(f"{exercise.imports}\n{code}\nverdict = {check}", there)
+    verdict: Verdict = there["verdict"]
+    return verdict
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_solution_in_the_notebook_is_right(name: str) -> None:
+    verdict = run(EXERCISES[name], EXERCISES[name].solution)
+    assert verdict.state == "right", verdict
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cell_as_it_stands_in_the_notebook_is_not_attempted(name: str) -> None:
+    assert run(EXERCISES[name], EXERCISES[name].cell).state == "not attempted"

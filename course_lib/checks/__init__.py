@@ -1,34 +1,42 @@
-"""*Check yourself*: each function takes a learner's answer and returns a verdict.
+"""*Check yourself*: each function takes a learner's function and returns a verdict.
 
     >>> from course_lib import checks
-    >>> checks.end_mark(...)
+    >>> checks.labels(...)
     not attempted: put your answer in place of the three dots
 
 An answer is *not attempted* (still `...`), *wrong* (with a hint), *right*, or it *raised* an error.
 """
 
-from course_lib.checks.data import end_mark, labels, padded, regular, segments, shift
-from course_lib.checks.evaluation import interval, longest_run, rhyming
-from course_lib.checks.generation import nucleus_size, read_until, sharpened
-from course_lib.checks.training import choices, clipped, diluted_loss, grown_embedding, layer_parameters, response_loss
+from course_lib.checks.data import labels, layout, mixed_windows, padded, segments
+from course_lib.checks.evaluation import experiment, longest_run, rhyming
+from course_lib.checks.generation import nucleus_size, quatrains, read_until
+from course_lib.checks.training import (
+    diluted_loss,
+    even_odds,
+    grown_embedding,
+    keywords,
+    layer_parameters,
+    one_couplet,
+    response_loss,
+)
 
 __all__ = [
-    "choices",
-    "clipped",
     "diluted_loss",
-    "end_mark",
+    "even_odds",
+    "experiment",
     "grown_embedding",
-    "interval",
+    "keywords",
     "labels",
     "layer_parameters",
+    "layout",
     "longest_run",
+    "mixed_windows",
     "nucleus_size",
+    "one_couplet",
     "padded",
+    "quatrains",
     "read_until",
-    "regular",
     "response_loss",
     "rhyming",
     "segments",
-    "sharpened",
-    "shift",
 ]

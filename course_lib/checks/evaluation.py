@@ -1,36 +1,38 @@
 """The exercises of notebook 06: does it rhyme, is it copied, and how sure are we?"""
 
-import random
 from collections.abc import Iterator
-from typing import Any
 
-from course_lib.checks.verdict import call, exercise
+from course_lib.checks.verdict import Answer, Judged, exercise, number
+from course_lib.evaluation import bootstrap_mean
+from course_lib.poems import load_poems
+from course_lib.sampling import GenerationSettings
 
 # Each word with its level-tone groups; each group is one character. 雪 and 月 are in none.
 GROUPS = {"聲": "庚", "明": "庚", "光": "陽", "花": "麻", "涯": "麻佳支", "家": "麻", "柴": "佳", "雪": "", "月": ""}
 
 
 @exercise("one group must hold all words, and a word does not rhyme with itself.")
-def rhyming(function: Any) -> Iterator[str]:
+def rhyming(answer: Answer) -> Iterator[str]:
     """Whether words rhyme, given the rhyme groups of each."""
     cases = [
         ("聲明", True, "聲 and 明 are both in 庚, so they rhyme"),
         ("花涯家", True, "涯 has several groups; one that it shares with all others is enough"),
-        ("聲光", False, "聲 is in 庚 and 光 in 陽: no group holds both"),
+        ("花柴涯", False, "花 and 涯 share a group, but 柴 is not in it: look at every word"),
         ("聲明光", False, "look at every word, not only at the first two"),
         ("花涯柴", False, "each word shares a group with the one before it, but does one group hold all three?"),
         ("聲明聲", False, "聲 comes twice, and a word does not rhyme with itself"),
+        ("明聲聲", False, "聲 comes twice, and a word does not rhyme with itself"),
         ("雪月", False, "neither word is in a level-tone group, so they share none and do not rhyme"),
         ("聲", False, "a single word has nothing to rhyme with"),
     ]
     for words, expected, hint in cases:
         groups = {word: set(own) for word, own in GROUPS.items()}
-        if bool(call(function, list(words), groups)) is not expected:
+        if bool(answer(list(words), groups)) is not expected:
             yield f"{words}: {hint}"
 
 
 @exercise("only characters in a row count. Two texts may use the same characters without copying.")
-def longest_run(function: Any) -> Iterator[str]:
+def longest_run(answer: Answer) -> Iterator[str]:
     """The number of characters in a row that two texts share."""
     cases = [
         ("春夜", "春夜", 2, "the two are the same, so all of it is shared"),
@@ -42,26 +44,28 @@ def longest_run(function: Any) -> Iterator[str]:
         ("山水", "花月", 0, "nothing is shared"),
     ]
     for text, other, expected, hint in cases:
-        found = call(function, text, other)
-        if found != expected or isinstance(found, bool):
-            yield f"{text} and {other} share {expected} in a row, you returned {found}: {hint}"
+        found = number(returned := answer(text, other))
+        if found != expected or isinstance(returned, bool):
+            yield f"{text} and {other} share {expected} in a row, you returned {returned}: {hint}"
 
 
-@exercise("95 of 100 means lie between the two. Other titles would most likely give a mean in this range.")
-def interval(function: Any) -> Iterator[str]:
-    """The low and the high end of the middle 95 % of some means."""
-    for means in ([float(i) for i in range(2000)], [(i / 100) ** 3 for i in range(2000)]):
-        shuffled = means.copy()
-        random.Random(0).shuffle(shuffled)
-        low, high = (float(end) for end in call(function, shuffled))
-        below = sum(mean < low for mean in means) / len(means)
-        above = sum(mean > high for mean in means) / len(means)
-        outside = f"{below:.1%} of the means lie below {low:g}, and {above:.1%} above {high:g}"
-        if low > high:
-            yield f"the low end comes first; yours are {low:g} and {high:g}"
-        if (low, high) == (means[0], means[-1]):
-            yield "these are the smallest and the largest mean, so no mean lies outside"
-        if abs(below - 0.05) < 0.003 and abs(above - 0.05) < 0.003:
-            yield f"{outside}; that leaves 10 % outside, 5 % at each end"
-        if abs(below - 0.025) > 0.003 or abs(above - 0.025) > 0.003:
-            yield f"{outside}; with 95 % in the middle, how much is left at each end? Did you sort the means?"
+@exercise()
+def experiment(answer: Answer) -> Iterator[str]:
+    """Poems under the usual settings and under others: which are well formed, and do the two intervals part?"""
+    titles = [poem.title for poem in load_poems("test")[:20]]
+    told = ""
+    for name, settings in (
+        ("temperature 1.6", GenerationSettings(temperature=1.6, top_p=1.0, max_new_tokens=80)),
+        ("another seed", GenerationSettings(seed=1)),
+    ):
+        usual, changed, apart = answer(titles, settings)
+        if len(usual) != len(titles) or len(changed) != len(titles) or not {*usual, *changed} <= {True, False}:
+            yield f"for each of the {len(titles)} titles, say whether the poem is well formed: True or False"
+        if name != "another seed" and sum(usual) <= sum(changed):
+            yield f"{name} should spoil some poems; do the settings reach the model? Do the usual answers come first?"
+        intervals = [found.interval for found in map(bootstrap_mean, (usual, changed)) if found and found.interval]
+        (low, high), (other_low, other_high) = intervals
+        told += f"{name}: {other_low:.0%} to {other_high:.0%}, beside the usual {low:.0%} to {high:.0%}. "
+        if apart != (parted := high < other_low or other_high < low):
+            yield f"{told}The last two intervals {'do not touch' if parted else 'touch'}; you returned {apart}"
+    raise Judged("right", f"{told}Where two intervals touch, the difference may be chance.")

@@ -1,10 +1,16 @@
 """The verdict on a learner's answer, and the decorator that turns a judge into a check."""
 
-from collections.abc import Callable, Iterator
+import reprlib
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from html import escape
+from os.path import dirname
 from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
 
 State = Literal["not attempted", "wrong", "right", "raised"]
 SIGNS: dict[State, tuple[str, str]] = {  # a sign and its colour
@@ -31,28 +37,50 @@ class Verdict:
         return f'<div style="{style}"><b>{sign} {self.state}</b>: {escape(self.message)}</div>'
 
 
-class NotAttempted(Exception):
-    """The learner has not replaced the three dots."""
+class Judged(Exception):
+    """Ends a check at once: `Judged(state, message)`."""
 
 
-Judge = Callable[[Any], Iterator[str]]
-"""Yields hints for a wrong answer, nothing for a right one. Only the first hint is used."""
+DOTS = "put your answer in place of the three dots"
+OTHER_FORM = (TypeError, ValueError, LookupError, AttributeError, RuntimeError)  # a judge fails on a strange value
+Answer = Callable[..., Any]
+Judge = Callable[[Answer], Iterator[str]]
+"""Yields hints for a wrong answer, of which the first is used. Yields nothing, or raises `Judged`, for a right one."""
 
 
-def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
-    """A decorator that turns a judge into a check. `right` is the message for a right answer."""
+def exercise(right: str = "") -> Callable[[Judge], Callable[[Any], Verdict]]:
+    """A decorator that turns a judge into a check. `right` is the usual message for a right answer.
+
+    The judge calls the learner's function, and gets what it returns in the form that `plain` gives it.
+    """
 
     def decorate(judge: Judge) -> Callable[[Any], Verdict]:
         @wraps(judge)
         def check(answer: Any) -> Verdict:
+            returned: Any = None
+
+            def call(*arguments: Any) -> Any:
+                nonlocal returned
+                try:
+                    returned = plain(answer(*arguments))
+                except Exception as error:  # a learner's code may raise anything
+                    raise Judged("raised", described(error)) from None
+                if returned is ...:
+                    raise Judged("not attempted", DOTS)
+                if returned is None:
+                    raise Judged("wrong", "your function returned None: is a `return` missing, perhaps in one branch?")
+                return returned
+
+            if answer is ...:
+                return Verdict("not attempted", DOTS)
+            if not callable(answer):
+                return Verdict("wrong", "give the check your function itself: its name, without brackets behind it")
             try:
-                if answer is ...:
-                    raise NotAttempted
-                hint = next(judge(answer), None)
-            except NotAttempted:
-                return Verdict("not attempted", "put your answer in place of the three dots")
-            except Exception as error:  # a learner's code may raise anything
-                return Verdict("raised", f"{type(error).__name__}: {error}")
+                hint = next(judge(call), None)
+            except Judged as judged:
+                return Verdict(*judged.args)
+            except OTHER_FORM:
+                hint = f"your function returned {reprlib.repr(returned)}; the question asks for another kind of value"
             return Verdict("right", right) if hint is None else Verdict("wrong", hint)
 
         return check
@@ -60,9 +88,27 @@ def exercise(right: str) -> Callable[[Judge], Callable[[Any], Verdict]]:
     return decorate
 
 
-def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a learner's function. Raises NotAttempted if the result is the three dots or None."""
-    result = function(*arguments)
-    if result is ... or result is None:
-        raise NotAttempted
-    return result
+def plain(returned: Any) -> Any:
+    """Tensors, arrays, tuples, generators, … as lists of Python values; anything else as it is."""
+    if isinstance(returned, Tensor | np.ndarray | np.generic):
+        return returned.tolist()
+    if isinstance(returned, str | Mapping) or not isinstance(returned, Iterable):
+        return returned
+    return [plain(value) for value in returned]
+
+
+def number(returned: Any) -> float:
+    """A learner's answer if it is one number, or a list with one. Raises TypeError otherwise."""
+    match returned:
+        case [value] | value if isinstance(value, int | float):
+            return value
+    raise TypeError(f"{returned!r} is not one number")
+
+
+def described(error: Exception) -> str:
+    """The type and message of an error in a learner's function, and the learner's line that led to it."""
+    library = dirname(dirname(__file__))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(library)]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]  # without the libraries that it called
+    place = f" (line {own[-1].lineno} of your code: {own[-1].line})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"
