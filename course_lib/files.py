@@ -62,21 +62,26 @@ def claimed(path: Path) -> Iterator[None]:
     Raises OSError if another process has claimed it.
     """
     lock = path / ".lock" if path.is_dir() else Path(f"{path.resolve()}.lock")
-    with lock.open("w") as file:
-        try:
-            if sys.platform == "win32":
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise OSError(f"{path}: another run or command is writing there; wait until it ends") from error
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows cannot remove an open file
-                lock.unlink()
+    held = False
+    while not held:
+        with lock.open("w") as file:
+            try:
+                if sys.platform == "win32":
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise OSError(f"{path}: another run or command is writing there; wait until it ends") from error
+            except OSError:  # a file system without locks
+                pass
+            with suppress(FileNotFoundError):  # the last owner may have removed this file before it was locked
+                held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+            if held:
+                try:
+                    yield
+                finally:
+                    with suppress(OSError):  # Windows cannot remove an open file
+                        lock.unlink()
 
 
 @contextmanager

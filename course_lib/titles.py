@@ -11,7 +11,9 @@ choice turns the forms of Taiwan, Hong Kong and Japan into those of the poems.
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
+from hashlib import sha256
 from math import log
 from operator import itemgetter
 from pathlib import Path
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from opencc import OpenCC
 
 from course_lib import paths
-from course_lib.poems import load_poems
+from course_lib.poems import load_poems, poem_file
 from course_lib.prosody import HAN, han
 from course_lib.roles import END, ROLE_TOKENS
 from course_lib.tokenizer import PAD, UNK, CharacterTokenizer
@@ -46,10 +48,14 @@ STOPS = re.compile(r"[,.，。]+")  # become spaces, as in the corpus
 NOT_IN_A_TITLE = re.compile(rf"[^{HAN}\ufa0e-\ufa29{PAIRS}々〻《》、 ]")
 INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # Unicode categories (joiners, accents, control codes) left out without a note
 
+STORED = "usage.npz"  # the file of the counts; `python scripts/count_usage.py` writes it
+
 # Chosen on the titles of the validation poems.
 TITLE_WEIGHT = 4  # a title counts as often, because titles are what is read here
 SMOOTHING = 400  # a pair of neighbours counts as if each character had this many others after it
-PENALTY = 3.0  # nats that another character must win, unless the title is Simplified
+PENALTY = 3.0  # nats that another character must win if the title is Traditional
+PENALTY_EITHER = 2.0  # and if it may be either
+OFFERED = 4.0  # nats that another character may lose, and is still named, if it would be the whole title
 RARE = 20  # a character is Simplified alone if the poems have its counterpart this many times as often
 
 
@@ -112,9 +118,9 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]
     """A title in the characters of the poems, and a remark if it is, or may be, Simplified.
 
     A title with a character of Traditional printing alone is Traditional: only its odd characters are changed. A title
-    like 玩月 may be either. Then the poems must clearly prefer another reading; if they do not, the remark names it.
+    like 游子吟 may be either. Then the poems must prefer another reading; if they only allow it, the remark names it.
     """
-    simplified, printed = counterparts(tokenizer)
+    simplified, printed = counterparts(vocabulary(tokenizer))
 
     def is_simplified(character: str) -> bool:
         """Whether a character exists in Simplified printing alone."""
@@ -132,21 +138,27 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]
         return title, ""
     if converter("t2s").convert(title) != title:  # one character at least is Traditional
         return reading(False, PENALTY), ""
-    meant = reading(True, 0)
     if any(map(is_simplified, title)):
+        meant = reading(True, 0)
         return meant, f"Read as {meant}: you typed Simplified, the poems are in Traditional."
-    likely = reading(True, PENALTY)
+    likely = reading(True, PENALTY_EITHER)
+    meant = reading(True, 0 if len(title) > 1 else -OFFERED)
     is_open = likely == title != meant
-    return likely, f"Kept as typed. If you meant {meant}, type it in Traditional characters." if is_open else ""
+    return likely, f"Kept as typed. If you meant {meant}, type or copy that." if is_open else ""
 
 
 converter = cache(OpenCC)  # by its name, such as "t2s"; the first call reads its dictionaries
 
 
 @lru_cache(maxsize=4)
-def counterparts(tokenizer: CharacterTokenizer) -> tuple[dict[str, str], dict[str, str]]:
-    """What a character may stand for, among those of the vocabulary: in Simplified, and in other printing."""
-    known = sorted(token for token in tokenizer.backend.get_vocab() if token == han(token))
+def vocabulary(tokenizer: CharacterTokenizer) -> str:
+    """The Chinese characters that a tokenizer knows, in the order of their code points."""
+    return "".join(sorted(token for token in tokenizer.backend.get_vocab() if token == han(token)))
+
+
+@lru_cache(maxsize=4)
+def counterparts(known: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What a character may stand for, among the `known` ones: in Simplified, and in other printing."""
 
     def table(*conversions: str) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -159,28 +171,60 @@ def counterparts(tokenizer: CharacterTokenizer) -> tuple[dict[str, str], dict[st
     return table("t2s"), table("t2tw", "t2hk", "t2jp")
 
 
-@cache
-def usage(_: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """How often the training poems have each code point, and their pairs of neighbours as numbers, sorted.
+class Usage(NamedTuple):
+    """How often the training poems have each code point, and each pair of neighbours of which one has a rival."""
 
-    The argument is the folder of the poems. It only serves as the key of the cache: each folder is counted once.
+    characters: NDArray[Any]
+    pairs: NDArray[Any]  # each pair as one number, in ascending order
+    counts: NDArray[Any]
+    total: int  # the sum of `characters`
+
+
+def count_usage() -> Usage:
+    """The counts of the training poems. Takes a second.
+
+    A character has a rival if both may stand for the same one. Other pairs never decide between two titles.
     """
     rows = (row for poem in load_poems("train") for row in (*[poem.title] * TITLE_WEIGHT, *poem.couplets))
     codes = np.frombuffer("\n".join(["", *rows, ""]).encode("utf-32-le"), np.uint32).astype(np.int64)
-    return np.bincount(codes, minlength=0x110000), np.sort(codes[:-1] << 32 | codes[1:])
+    characters = np.bincount(codes, minlength=0x110000)
+    tables = counterparts(han("".join(map(chr, characters.nonzero()[0]))))
+    groups = (form + others for table in tables for form, others in table.items())
+    rivals = {ord(c) for group in groups if sum(characters[ord(c)] > 0 for c in group) > 1 for c in group}
+    pairs, counts = np.unique(codes[:-1] << 32 | codes[1:], return_counts=True)
+    kept = np.isin(pairs >> 32, [*rivals]) | np.isin(pairs & 0xFFFFFFFF, [*rivals])
+    return Usage(characters, pairs[kept], counts[kept], len(codes))
+
+
+@cache
+def usage(_: Path) -> Usage:
+    """The stored counts if they are of these poems, or new ones.
+
+    The argument is the folder of the poems. It only serves as the key of the cache: each folder is counted once.
+    """
+    with suppress(Exception), np.load(poem_file("train").with_name(STORED)) as stored:  # it may be missing or damaged
+        if stored["poems"] == checksum():
+            return Usage(*(stored[name] for name in Usage._fields))
+    return count_usage()
+
+
+def checksum() -> str:
+    """The SHA-256 of the file of the training poems."""
+    return sha256(poem_file("train").read_bytes()).hexdigest()
 
 
 def frequency(character: str) -> int:
     """How often the training poems have a character."""
-    return int(usage(paths.ASSETS)[0][ord(character)])
+    return int(usage(paths.ASSETS).characters[ord(character)])
 
 
 def log_probability(before: str, character: str) -> float:
     """How likely a character is after another one in the training poems, in nats."""
-    pairs = usage(paths.ASSETS)[1]
+    known = usage(paths.ASSETS)
     pair = ord(before) << 32 | ord(character)
-    together = np.searchsorted(pairs, pair, "right") - np.searchsorted(pairs, pair)
-    expected = (frequency(character) + 0.5) / len(pairs)
+    place = np.searchsorted(known.pairs, pair)
+    together = known.counts[place] if place < len(known.pairs) and known.pairs[place] == pair else 0
+    expected = (frequency(character) + 0.5) / known.total
     return log((together + SMOOTHING * expected) / (frequency(before) + SMOOTHING))
 
 

@@ -16,6 +16,7 @@ from course_lib.show.annotate import (
     SIGNS,
     nearest_note,
     scanned,
+    shape,
     side_by_side,
     signed_rows,
     sound,
@@ -78,8 +79,34 @@ def test_a_poem_without_a_fault_has_no_frame() -> None:
 
 def test_the_sound_of_a_poem_is_a_sentence() -> None:
     assert sound(scan(TWICE)) == "Does not rhyme throughout; no tone faults."
-    assert sound(scan("")) == "Does not rhyme throughout; no tone faults."
+    assert sound(scan("")) == "Does not rhyme throughout."
     assert sound(scan("白日依山盡，黃河入海流。\n欲窮千山目，更上一層樓。")).endswith("; 1 tone fault.")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (STORK_TOWER, "Well formed: 五言絕句, 4 lines of 5 characters."),
+        (
+            "\n".join([STORK_TOWER, STORK_TOWER, "白日依山盡，黃河入海流。"]),
+            "Well formed: 五言排律, 10 lines of 5 characters.",
+        ),
+        ("白日依山盡，黃河入海流。", "Well formed: 2 lines of 5 characters."),
+        (STORK_TOWER.replace("\n", "\n\n"), "Not well formed: a row is not a couplet such as 好雨知時節，當春乃發生。"),
+        ("白日依山盡。\n黃河入海流。", "Not well formed: a row is not a couplet such as 好雨知時節，當春乃發生。"),
+        ("白日依山盡，黃河流。\n欲窮千山萬里目。", "Not well formed: the lines have 3 or 5 or 7 characters."),
+        ("", "Not well formed: the lines have no characters."),
+    ],
+)
+def test_the_shape_of_a_poem_is_a_sentence(text: str, said: str) -> None:
+    assert shape(text, scan(text)) == said
+
+
+def test_every_sign_is_in_the_legend_and_none_of_them_is_copied() -> None:
+    assert all(sign in LEGEND for sign in (RHYME_WORD, *SIGNS.values()))
+    marks = list(page(scanned("登鸛雀樓", STORK_TOWER)).iter("rt"))
+    assert len(marks) == 20
+    assert all("user-select:none" in mark.get("style", "") for mark in marks)
 
 
 INDEX = PoemIndex(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.util
 import os
 import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint
 from course_lib.files import append_lines, claimed, finish, replacing
 from course_lib.instructions import OLD_STYLE
@@ -186,6 +191,95 @@ def test_a_file_of_two_names_is_claimed_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     with claimed(tmp_path / "file"), pytest.raises(OSError, match="link: another run"), claimed(tmp_path / "link"):
         pass
+
+
+@POSIX
+def test_a_lock_that_its_last_owner_removes_meanwhile_is_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    calls: list[int] = []
+    lock = fcntl.flock
+
+    def flock(file: Any, how: int) -> None:
+        if not calls:  # the last owner ends between our opening of the file and our locking of it
+            (tmp_path / "file.lock").unlink()
+        calls.append(how)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claimed(tmp_path / "file"):
+        assert len(calls) == 2
+        with pytest.raises(OSError, match="another run"), claimed(tmp_path / "file"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@POSIX
+def test_of_many_threads_one_has_the_claim_at_a_time(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def claim_often(_: int) -> None:
+        for _ in range(200):
+            with suppress(OSError), claimed(tmp_path / "file"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(claim_often, range(4)))
+    assert set(most) == {1}
+
+
+def test_windows_locks_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module as Windows loads it, with a stand-in for `msvcrt`, which locks bytes of a file."""
+    locked: set[int] = set()
+
+    def locking(descriptor: int, mode: int, count: int) -> None:
+        assert (mode, count) == (2, 1)
+        if os.fstat(descriptor).st_ino in locked:
+            raise OSError(errno.EACCES, "Permission denied")
+        locked.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    spec = importlib.util.spec_from_file_location("windows_files", sys.modules["course_lib.files"].__file__)
+    assert spec
+    assert spec.loader
+    windows = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "platform", "win32")
+    spec.loader.exec_module(windows)
+    with windows.claimed(tmp_path / "file"):
+        assert len(locked) == 1
+        with pytest.raises(OSError, match="another run or command"), windows.claimed(tmp_path / "file"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- files that are none --------------------------------------------------------------------------
+
+
+@POSIX
+def test_titles_can_come_through_a_pipe_and_the_wait_is_told(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(checkpoint, tmp_path / "small", {}, "")
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit((tmp_path / "pipe").write_text, "山雨\n\n江月\n")
+        assert main(["write", "--titles", str(tmp_path / "pipe"), "--checkpoint", str(tmp_path / "small")]) == 0
+        told.result()
+    out, err = capsys.readouterr()
+    assert out.count("《") == 2
+    assert f"{tmp_path / 'pipe'}: a pipe; waiting for its titles" in err
+
+
+@POSIX
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+def test_a_device_has_no_titles(capsys: pytest.CaptureFixture[str], device: str) -> None:
+    assert main(["write", "--titles", device]) == 2
+    assert capsys.readouterr().err.strip().endswith(f"{device}: a device, not a file of titles")
 
 
 @POSIX

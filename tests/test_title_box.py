@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import groupby, product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from course_lib import show
+from course_lib import paths, show
 from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import WrittenPoem, iter_poems, write
@@ -98,10 +99,19 @@ def test_only_a_poem_that_the_model_ended_gets_the_seal() -> None:
 def test_a_finished_poem_has_tone_signs_and_a_sentence_on_its_sound() -> None:
     pages = {state: Page(poem_html("春夜喜雨", TEXT, state, origin="Nearest: none.")) for state in STATES}
     assert {state: page.signs for state, page in pages.items() if page.signs} == {"end": "●●○○●◐○●●△○○◐●●●●●○△"}
-    assert "Rhymes in the group of 庚; no tone faults." in pages["end"].text
+    assert (
+        "Well formed: 五言絕句, 4 lines of 5 characters. Rhymes in the group of 庚; no tone faults."
+        in pages["end"].text
+    )
     assert LEGEND in pages["end"].text
     assert "Nearest: none." in pages["end"].text
     assert "framed" not in pages["stopped"].text
+
+
+def test_the_form_of_a_finished_poem_is_judged() -> None:
+    text = Page(poem_html("手機", "好雨知時節，當春乃發生。\n\n無邊落木蕭蕭下，不盡長江滾滾來。", "end")).text
+    assert "Not well formed: the lines have 5 or 7 characters." in text
+    assert "no tone faults" not in text
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,7 @@ def state(box: TitleBox) -> str:
 
 
 def resting(box: TitleBox) -> bool:
-    return not box.write_button.disabled and box.stop_button.disabled
+    return box.stop_button.disabled
 
 
 def final_page(text: str, reason: State | None, note: str = "") -> str:
@@ -220,7 +230,6 @@ def test_stop_ends_the_poem_at_once_and_another_can_be_written(slow: TitleBox) -
     for _ in range(2):
         slow.write_button.click()
         until(lambda: re.search(r"[1-9]\d* characters? so far", slow.page.value))
-        assert slow.write_button.disabled
         assert not slow.stop_button.disabled
         slow.stop_button.click()
         slow.wait(9)  # less than the pace: Stop does not wait for the next character
@@ -252,6 +261,64 @@ def test_the_pace_slows_the_poem_that_is_shown_and_not_the_writing_of_several(sl
     slow.stop()
     slow.wait(60)
     assert state(slow) == "Stopped"
+
+
+def test_a_title_entered_while_a_poem_is_written_is_written_next(slow: TitleBox) -> None:
+    slow.write()
+    until(lambda: "1 character so far" in slow.page.value)
+    for title in ("江月", "夜雨", "江月"):  # the last one counts
+        slow.title.value = title
+        slow.title._handle_custom_msg({"event": "submit"}, [])
+    until(lambda: Page(slow.page.value).columns[0] == "江月" and "1 character so far" in slow.page.value)
+    assert len(writers()) == 1
+    slow.stop()
+    slow.wait(9)
+    assert (state(slow), resting(slow)) == ("Stopped", True)
+    assert Page(slow.page.value).columns[0] == "江月"
+
+
+def test_stop_is_for_the_next_poem_too(slow: TitleBox) -> None:
+    slow.write()
+    until(lambda: "1 character so far" in slow.page.value)
+    slow.title.value = "江月"
+    slow.write()
+    slow.stop()
+    slow.wait(9)
+    assert Page(slow.page.value).columns[0] in ("山雨", "江月")  # it may have begun
+    assert (state(slow), resting(slow), writers()) == ("Stopped", True, [])
+
+
+def test_a_poem_can_be_written_again_after_it_was_stopped(slow: TitleBox) -> None:
+    slow.write()
+    until(lambda: "1 character so far" in slow.page.value)
+    slow.stop()
+    slow.write()  # at once, and for the same poem
+    until(lambda: "1 character so far" in slow.page.value and not slow.stop_button.disabled)
+    slow.stop()
+    slow.wait(9)
+    assert resting(slow)
+
+
+def test_another_writes_with_the_next_seed_and_shows_it(box: TitleBox, checkpoint: Checkpoint) -> None:
+    box.temperature.value = 1.3
+    for seed in (1, 2):
+        box.another_button.click()
+        box.wait()
+        stream = write(checkpoint, "山雨", GenerationSettings(1.3, seed=seed))
+        list(stream)
+        assert box.seed.value == seed
+        assert box.page.value == final_page(stream.text, stream.reason)
+
+
+def test_another_does_not_wait_for_the_poem_that_is_written(slow: TitleBox) -> None:
+    slow.write()
+    until(lambda: "1 character so far" in slow.page.value)
+    pages: list[str] = []
+    slow.page.observe(lambda change: pages.append(change.new), "value")
+    slow.another()
+    until(lambda: pages and "1 character so far" in pages[-1])
+    assert slow.seed.value == 1
+    assert len(writers()) == 1
 
 
 def test_ten_quick_clicks_write_one_poem_and_leave_no_thread_behind(slow: TitleBox) -> None:
@@ -323,6 +390,18 @@ def test_a_failure_before_the_first_character_is_a_sentence_too(checkpoint: Chec
     assert resting(broken)
 
 
+def test_a_failure_does_not_show_where_the_files_are(
+    box: TitleBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ASSETS", tmp_path)
+    box.title.value = "云"  # to read it, the poems must be counted
+    box.write()
+    box.wait(60)
+    assert state(box) == "Failed"
+    assert "FileNotFoundError: assets/poems/tang-train.jsonl.xz is missing" in box.page.value
+    assert str(tmp_path) not in box.page.value
+
+
 # --- the instruction menu -------------------------------------------------------------------------
 
 
@@ -374,7 +453,7 @@ def test_slider_and_number_move_together(box: TitleBox) -> None:
 
 def test_every_control_has_a_label_and_a_page_without_a_kernel_a_sentence(checkpoint: Checkpoint) -> None:
     box = show.title_box(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
-    labels = ["Title", "Write", "Stop", "Instruction", "Seed", "Best of", "Temperature", "Top-p"]
+    labels = ["Title", "Write", "Another", "Stop", "Instruction", "Seed", "Best of", "Temperature", "Top-p"]
     found = [getattr(widget, "description", "") for widget in widgets_in(box)]
     assert sorted(filter(None, found)) == sorted(labels)
     assert repr(box).startswith("The title box")

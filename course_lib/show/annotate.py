@@ -9,12 +9,12 @@ from html import escape
 from typing import NamedTuple
 
 from course_lib.evaluation.novelty import SHORTEST, Nearest
-from course_lib.prosody import RULES, Scansion, Tone, han, level_groups, scan
-from course_lib.show.html import INK, PAPER, QUIET, RED, SANS, SERIF, Html, columns, panel, small, stack
+from course_lib.prosody import RULES, Scansion, Tone, han, is_well_formed, level_groups, scan
+from course_lib.show.html import INK, PAPER, QUIET, RED, SANS, SERIF, UNCOPIED, Html, columns, panel, small, stack
 
 SIGNS = {Tone.level: "○", Tone.oblique: "●", Tone.either: "◐", Tone.unknown: "？"}
 RHYME_WORD = "△"
-LEGEND = "○ level 平 · ● oblique 仄 · ◐ either · △ rhyme 韻 · framed: a fault"
+LEGEND = "○ level 平 · ● oblique 仄 · ◐ either · ？ unknown · △ rhyme 韻 · framed: a fault"
 SHARED = "#ffd966"  # the background of characters that two poems share
 
 
@@ -45,7 +45,7 @@ def signed_rows(text: str, scansion: Scansion) -> list[list[str]]:
     """Each row of `text` as a list of its characters in HTML, each character of verse with its sign."""
     pieces = list(map(escape, text))
     for index, (sign, broken) in tone_signs(text, scansion).items():
-        below = f'<rt style="font:.5em {SANS};color:{RED if broken else QUIET}">{sign}</rt>'
+        below = f'<rt style="font:.5em {SANS};color:{RED if broken else QUIET};{UNCOPIED}">{sign}</rt>'
         frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(broken))}"' if broken else ""
         pieces[index] = f"<ruby{frame}>{pieces[index]}{below}</ruby>"
     rows: list[list[str]] = []
@@ -74,7 +74,21 @@ def sound(scansion: Scansion) -> str:
     group = (scansion.rhyme.group or "")[-1:]
     rhymes = f"Rhymes in the group of {group}" if scansion.rhymes else "Does not rhyme throughout"
     count = len(scansion.tone_faults)
+    if not count and scansion.form.characters is None:  # the tone rules are for lines of one length
+        return f"{rhymes}."
     return f"{rhymes}; {count or 'no'} tone fault{'' if count == 1 else 's'}."
+
+
+def shape(text: str, scansion: Scansion) -> str:
+    """One sentence on the form of a poem; `scansion` is `prosody.scan(text)`."""
+    form = scansion.form
+    if is_well_formed(text):
+        name = "" if form.name == "other" else f"{form.name}, "
+        return f"Well formed: {name}{form.lines} lines of {form.characters} characters."
+    if form.characters:
+        return "Not well formed: a row is not a couplet such as 好雨知時節，當春乃發生。"
+    lengths = sorted({len(line) for line in scansion.lines})
+    return f"Not well formed: the lines have {' or '.join(map(str, lengths)) or 'no'} characters."
 
 
 def nearest_note(nearest: Nearest) -> str:

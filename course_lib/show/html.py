@@ -18,6 +18,7 @@ QUIET = "#665f50"  # small print
 SERIF = "'Noto Serif CJK TC','Noto Serif TC','Songti TC','PMingLiU',serif"
 SANS = "system-ui,'Noto Sans CJK TC','PingFang TC','Microsoft JhengHei',sans-serif"
 MONO = "ui-monospace,'DejaVu Sans Mono',monospace"
+UNCOPIED = "-webkit-user-select:none;user-select:none"  # for signs beside a text: who copies the text gets no signs
 SHEET = f"background:{PAPER};color:{INK};border:1px solid {RULE};border-radius:8px"
 
 

@@ -10,17 +10,20 @@ from typing import Literal
 
 import ipywidgets as widgets
 
+from course_lib import paths
 from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import PoemStream, Reason, write
+from course_lib.instructions import Instruction
 from course_lib.poems import DEMO_TITLE
 from course_lib.prosody import scan
 from course_lib.sampling import GenerationSettings
-from course_lib.show.annotate import LEGEND, nearest_note, signed_rows, sound
-from course_lib.show.html import PAPER, RED, SANS, SERIF, SHEET, Html, small
+from course_lib.show.annotate import LEGEND, nearest_note, shape, signed_rows, sound
+from course_lib.show.html import PAPER, RED, SANS, SERIF, SHEET, UNCOPIED, Html, small
 from course_lib.titles import read_title
 
 State = Literal["ready", "choosing", "writing", "refused", "failed", Reason]
+Request = tuple[str, Instruction | None, GenerationSettings, int]  # what the fields ask for; the last is "Best of"
 
 # The name of each state, and what it means. The sign in front helps readers who cannot see colours.
 STATES: dict[State, tuple[str, str]] = {
@@ -52,15 +55,17 @@ def poem_html(title: str, text: str, state: State, note: str = "", origin: str =
     if state == "end":
         scansion = scan(text)
         rows = signed_rows(text, scansion)
-        below = "".join(map(small, filter(None, (sound(scansion), LEGEND, origin))))
+        below = "".join(map(small, filter(None, (f"{shape(text, scansion)} {sound(scansion)}", LEGEND, origin))))
     height = min(LONGEST, max(SHORTEST, *map(len, rows)))
     heading = _columns([escape(character) for character in title], height, "font-weight:bold")
     columns = [column for row in rows for column in _columns(row, height)] if text else []
     if state in ("choosing", "writing"):
         columns += _columns([], height) * (USUAL - len(columns))
     if state == "end":  # the end mark, as the red seal of a finished scroll: 完, "complete"
-        seal = f"align-self:flex-end;background:{RED};color:{PAPER};border-radius:.2em;padding:.1em .25em"
-        columns.append(f'<div title="the end mark" style="{seal};font-size:.8em">完</div>')
+        seal = (
+            f"align-self:flex-end;background:{RED};color:{PAPER};border-radius:.2em;padding:.1em .25em;font-size:.8em"
+        )
+        columns.append(f'<div title="the end mark" style="{seal};{UNCOPIED}">完</div>')
     poem = "".join([*heading, '<div style="width:.3em"></div>', *columns])
     flow = "display:flex;flex-flow:row-reverse wrap;gap:.8em .1em;width:fit-content;margin:0 auto"
     flow += f";font:1.5em/1.8 {SERIF};min-height:{SHORTEST * 1.12:.2f}em"
@@ -82,40 +87,45 @@ def _columns(row: list[str], height: int, style: str = "") -> list[str]:
 
 
 class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """Fields for the title and the settings, the buttons *Write* and *Stop*, and a page for the poem.
+    """Fields for the title and the settings, the buttons *Write*, *Another* and *Stop*, and a page for the poem.
 
-    A thread writes one poem at a time, so that *Stop* can be pressed meanwhile. `pace` is the least time between two
-    characters, in seconds. A screen reader cannot name a slider, so each slider has a number field beside it.
-    The menu of instructions is hidden if the checkpoint was taught only one.
+    *Another* writes with the next seed. A thread writes one poem at a time, so that a button can be pressed meanwhile.
+    `pace` is the least time between two characters, in seconds. A screen reader cannot name a slider, so each slider
+    has a number field beside it. The menu of instructions is hidden if the checkpoint was taught only one.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, pace: float = 0.05) -> None:
         self._checkpoint = checkpoint
         self.pace = pace
-        self._busy = threading.Lock()  # held while a poem is written
+        self._lock = threading.RLock()  # for whoever changes what follows
+        self._request: Request | None = None  # the poem that is being written, or is the next
         self._stopping = threading.Event()
         self._stream: PoemStream | None = None
         self._thread: threading.Thread | None = None
+        self._running = False  # whether the thread will look at the request again
         usual = GenerationSettings()
-        menu = [(f"{instruction.name} {instruction.label}", instruction) for instruction in checkpoint.instructions]
+        asked = [i for i in checkpoint.instructions if (i.kind, i.given) == ("sentence", "title")]
+        menu = [(f"{instruction.name} {instruction.label}", instruction) for instruction in asked]
         number = widgets.BoundedFloatText
-        self.title = _field(widgets.Text, "Title", "auto", value=DEMO_TITLE, placeholder="題目")
-        self.instruction = _field(widgets.Dropdown, "Instruction", "15em", options=menu)
-        self.temperature = _field(number, "Temperature", "12em", value=usual.temperature, min=0, max=2, step=0.05)
-        self.top_p = _field(number, "Top-p", "9em", value=usual.top_p, min=0.05, max=1, step=0.05)
-        self.seed = _field(widgets.IntText, "Seed", "9em", value=usual.seed)
-        self.best_of = _field(widgets.BoundedIntText, "Best of", "9em", value=1, min=1, max=MOST)
+        self.title = labelled(widgets.Text, "Title", "auto", value=DEMO_TITLE, placeholder="題目")
+        self.instruction = labelled(widgets.Dropdown, "Instruction", "15em", options=menu)
+        self.temperature = labelled(number, "Temperature", "12em", value=usual.temperature, min=0, max=2, step=0.05)
+        self.top_p = labelled(number, "Top-p", "9em", value=usual.top_p, min=0.05, max=1, step=0.05)
+        self.seed = labelled(widgets.IntText, "Seed", "9em", value=usual.seed)
+        self.best_of = labelled(widgets.BoundedIntText, "Best of", "9em", value=1, min=1, max=MOST)
         self.write_button = widgets.Button(description="Write", button_style="primary", layout={"width": "6em"})
+        self.another_button = widgets.Button(description="Another", layout={"width": "6em"})
         self.stop_button = widgets.Button(description="Stop", disabled=True, layout={"width": "6em"})
         self.page = widgets.HTML(poem_html("", "", "ready"))
         # Enter writes. `Text.on_submit` does the same, but ipywidgets 8 deprecates it.
         self.title.on_msg(lambda _, content, __: self.write() if content.get("event") == "submit" else None)
         self.write_button.on_click(self.write)
+        self.another_button.on_click(self.another)
         self.stop_button.on_click(self.stop)
         self.title.layout.flex, self.title.layout.min_width = "1 1 12em", "10em"
         rows = [
-            [self.title, self.write_button, self.stop_button],
-            [*([self.instruction] if len(menu) > 1 else []), self.seed, self.best_of],
+            [self.title, together(self.write_button, self.another_button, self.stop_button)],
+            [*([self.instruction] if len(menu) > 1 else []), together(self.seed, self.best_of)],
             [_with_slider(self.temperature), _with_slider(self.top_p)],
         ]
         wrapped = {"flex_flow": "row wrap", "align_items": "center"}
@@ -126,18 +136,31 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return "The title box comes to life when this cell is run in Jupyter."
 
     def write(self, _: object = None) -> None:
-        """Begin a poem on the title. Does nothing while another poem is written."""
-        if self._busy.acquire(blocking=False):
-            self._stopping.clear()
-            self.write_button.disabled, self.stop_button.disabled = True, False
-            self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
-            self._thread.start()
+        """Begin a poem on the title. A poem that is being written stops first, unless it is the same one."""
+        settings = GenerationSettings(self.temperature.value, self.top_p.value, seed=self.seed.value)
+        request = (self.title.value, self.instruction.value, settings, self.best_of.value)
+        with self._lock:
+            if request == self._request:
+                return
+            self.stop()
+            self._request = request
+            if not self._running:
+                self._running, self.stop_button.disabled = True, False
+                self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
+                self._thread.start()
+
+    def another(self, _: object = None) -> None:
+        """Begin a poem with the next seed."""
+        self.seed.value += 1
+        self.write()
 
     def stop(self, _: object = None) -> None:
         """End the poem before its next character."""
-        self._stopping.set()
-        if self._stream:
-            self._stream.stop()
+        with self._lock:
+            self._request = None
+            self._stopping.set()
+            if self._stream:
+                self._stream.stop()
 
     def wait(self, seconds: float | None = None) -> None:
         """Return when the poem is finished, or after `seconds`."""
@@ -145,18 +168,30 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._thread.join(seconds)
 
     def _work(self) -> None:
-        """The work of the thread: it shows each character, then how the poem ended, and lets the next poem begin."""
+        """The work of the thread: it writes what is asked for, until nothing new is."""
+        done: Request | None = None
+        while True:
+            with self._lock:
+                request = self._request
+                if request is None or request is done:
+                    self._request, self._running, self.stop_button.disabled = None, False, True
+                    return
+                self._stream = None
+                self._stopping.clear()
+            self._show(*request)
+            done = request
+
+    def _show(self, typed: str, instruction: Instruction | None, settings: GenerationSettings, best_of: int) -> None:
+        """Write one poem, and show each character, then how the poem ended."""
         title = text = note = origin = ""
         state: State = "refused"
         try:
-            read = read_title(self.title.value, self._checkpoint.tokenizer)
+            read = read_title(typed, self._checkpoint.tokenizer)
             title, note = read.title, read.message
-            best_of = self.best_of.value
             if title and best_of > 1:
                 note = f"{note} Best of {best_of} poems, by form, rhyme and tones.".strip()
-            settings = GenerationSettings(self.temperature.value, self.top_p.value, seed=self.seed.value)
             if title:  # a refused title is empty
-                stream = self._stream = write(self._checkpoint, title, settings, self.instruction.value, best_of)
+                stream = self._stream = write(self._checkpoint, title, settings, instruction, best_of)
                 self.page.value = poem_html(title, "", "writing" if best_of == 1 else "choosing", note)
                 if self._stopping.is_set():  # Stop was pressed before there was a stream
                     stream.stop()
@@ -169,16 +204,19 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 self.page.value = poem_html(title, text, state, note)
                 origin = nearest_note(training_index().nearest(text))
         except Exception as error:  # the box shows it: a thread has no caller that could catch it
-            state, note = "failed", f"{type(error).__name__}: {error}"
-        try:
-            self.page.value = poem_html(title, text, state, note, origin)
-            self.write_button.disabled, self.stop_button.disabled = False, True
-        finally:
-            self._busy.release()
+            shown = str(error).replace(str(paths.ASSETS), "assets")  # a visitor of `make app` need not know the folder
+            state, note = "failed", f"{type(error).__name__}: {shown}"
+        self.page.value = poem_html(title, text, state, note, origin)
 
 
-def _field(kind: type[widgets.Widget], name: str, width: str, **options: object) -> widgets.Widget:
+def labelled(kind: type[widgets.Widget], name: str, width: str, **options: object) -> widgets.Widget:
+    """A field with its name before it, as wide as its name needs."""
     return kind(description=name, style={"description_width": "initial"}, layout={"width": width}, **options)
+
+
+def together(*items: widgets.Widget) -> widgets.HBox:
+    """Widgets that stay in one row where the rows of the box wrap."""
+    return widgets.HBox(items, layout={"align_items": "center"})
 
 
 def _with_slider(field: widgets.BoundedFloatText) -> widgets.HBox:
@@ -187,4 +225,4 @@ def _with_slider(field: widgets.BoundedFloatText) -> widgets.HBox:
     slider.layout.width = "8em"
     rounded = partial(round, ndigits=2)  # 18 steps of 0.05 are 0.9000000000000001
     widgets.link((slider, "value"), (field, "value"), transform=(rounded, rounded))
-    return widgets.HBox([field, slider], layout={"align_items": "center"})
+    return together(field, slider)

@@ -140,6 +140,7 @@ class Box:
         self.within = within
         self.title = within.get_by_role("textbox", name="Title", exact=True)
         self.write = within.get_by_role("button", name="Write", exact=True)
+        self.another = within.get_by_role("button", name="Another", exact=True)
         self.stop = within.get_by_role("button", name="Stop", exact=True)
         self.temperature = within.get_by_role("spinbutton", name="Temperature", exact=True)
         self.top_p = within.get_by_role("spinbutton", name="Top-p", exact=True)
@@ -167,11 +168,29 @@ class Box:
         return [text for text in texts if text]
 
     def rest(self) -> None:
-        """Stop the poem, and wait until Write can be pressed."""
-        self.stop.or_(self.write).locator("visible=true").first.wait_for()
+        """Stop the poem, and wait until nothing is written any more."""
+        self.stop.wait_for()
         if self.stop.is_enabled():
             self.stop.click()
-        self.within.locator("button:enabled", has_text="Write").wait_for()
+        self.within.locator("button:disabled", has_text="Stop").wait_for()
+
+    def copied(self) -> str:
+        """The poem as the clipboard has it after a reader has selected it with its title, and copied it."""
+        self.columns.first.locator("xpath=..").evaluate("verse => getSelection().selectAllChildren(verse)")
+        return str(self.within.page.evaluate("(document.execCommand('copy'), navigator.clipboard.readText())"))
+
+    def rows(self) -> list[str]:
+        """The names of the controls, row by row as they stand on the page."""
+        names = ("title", "write", "another", "stop", "instruction", "seed", "best_of", "temperature", "top_p")
+        rows: list[list[str]] = []
+        middle = -1.0
+        for name in names:
+            place = getattr(self, name).bounding_box()
+            before, middle = middle, place["y"] + place["height"] / 2
+            if abs(middle - before) > 12:  # rows are 32 pixels high
+                rows.append([])
+            rows[-1].append(name)
+        return [" ".join(row) for row in rows]
 
     def clipped(self) -> list[str]:
         """The parts that stick out of the box or hide some of their content."""

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from pages import Box, serving, window
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from course_lib.poems import DEMO_TITLE
+from course_lib.prosody import han
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,7 @@ def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page) -> None:
     box.says("Ready")
     assert page.title() == "Type a title, get a poem"
     assert page.get_by_text("import").count() == 0
+    assert page.get_by_text("Reload it to go on.").is_visible()
     box.put("<RES>")
     box.says("<RES> is plain text")
     box.put(DEMO_TITLE)
@@ -44,8 +46,44 @@ def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page) -> None:
     assert len(box.poem()) > 2
 
 
-@pytest.mark.parametrize("width", [1280, 800, 400])
-def test_it_fits_any_window(page: Page, width: int) -> None:
+def test_a_copied_poem_has_no_signs(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    box = Box(page.locator("body"))
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    assert box.paper.locator("rt").count() > 20
+    assert box.copied().splitlines() == box.poem()
+    assert set(box.copied()) - set(han(box.copied())) == set("，。\n")
+
+
+def test_a_title_entered_meanwhile_is_written_at_once(page: Page) -> None:
+    box = Box(page.locator("body"))
+    box.put("江雪")
+    box.says(r"Writing.* [1-9] characters? so far")
+    box.put("明月")
+    box.says("Finished")
+    assert box.poem()[0] == "明月"
+
+
+def test_another_poem_has_the_next_seed(page: Page) -> None:
+    box = Box(page.locator("body"))
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    first = box.poem()
+    box.another.click()
+    box.says("Writing")
+    box.says("Finished")
+    expect(box.seed).to_have_value("1")
+    assert box.poem()[0] == first[0]
+    assert box.poem() != first
+
+
+WIDE = ["title write another stop", "instruction seed best_of", "temperature top_p"]
+NARROW = ["title", "write another stop", "instruction", "seed best_of", "temperature", "top_p"]
+
+
+@pytest.mark.parametrize(("width", "rows"), [(1280, WIDE), (800, WIDE), (390, NARROW)])
+def test_it_fits_any_window(page: Page, width: int, rows: list[str]) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     box = Box(page.locator("body"))
     box.says("Ready")
@@ -53,4 +91,5 @@ def test_it_fits_any_window(page: Page, width: int) -> None:
     box.says("Finished")
     assert box.clipped() == []
     assert box.pale() == []
+    assert box.rows() == rows
     assert page.evaluate("document.documentElement.scrollWidth") <= width
