@@ -101,7 +101,8 @@ class RunFolder:
             before, machines = self._record()
             for name in {**identity, **before} if before else ():
                 if before.get(name) != identity.get(name):
-                    self._refuse(f"a run with {name} {before.get(name)}, not {identity.get(name)}")
+                    pair = f"a run with {name} {before.get(name)}, not {identity.get(name)}"
+                    self._refuse("a run on other poems" if name == "sha256_of_poems" else pair)
             taken = self.steps_taken()
             if taken > settings.steps:
                 self._refuse(f"a run of {taken} steps, more than {settings.steps}")
@@ -189,7 +190,7 @@ class RunFolder:
         return read(path, parse, "the state of a run") if path.is_file() else {"step": 0}
 
     def _refuse(self, held: str) -> None:
-        raise CheckpointError(f"{self.path} holds {held}: choose another run folder, or delete this one")
+        raise CheckpointError(f"{self.path} holds {held}. Delete this folder to begin anew, or choose another one")
 
 
 @contextmanager

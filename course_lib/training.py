@@ -38,6 +38,7 @@ class TrainingSettings:
     dropout: float = 0.0  # the share of values that the model forgets in each step
     max_grad_norm: float = 1.0
     evaluate_every: int = 0  # steps; 0: never
+    evaluate_at: tuple[int, ...] = ()  # steps after which there is an evaluation too
     patience: int = 0  # evaluations; 0: take all steps, and keep the last weights
     accumulate: int = 1
 
@@ -207,6 +208,7 @@ class Trainer:
         self.seconds += seconds
         every = self.settings.evaluate_every
         is_due = every and (self.step % every == 0 or self.step == self.settings.steps)
+        is_due = is_due or self.step in self.settings.evaluate_at
         evaluation = self.evaluate() if is_due else None
         counted = Pending(torch.stack((self._tokens_seen, (tokens / seconds).long())))
         return StepReport(self.step, epoch, measured, counted, learning_rate, self.seconds, evaluation)

@@ -1,5 +1,6 @@
 """The notebooks of the repository can be committed and their links work; the two scripts that check this."""
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,14 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_fit_to_be_committed(path: Path) -> None:
     assert list(check_notebooks.faults(path)) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_claim_that_fails_tells_the_learner_why(path: Path) -> None:
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    claims = [node for source in code for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+    assert claims
+    assert [ast.unparse(claim) for claim in claims if claim.msg is None] == []
 
 
 def fit() -> NotebookNode:

@@ -379,6 +379,7 @@ def test_a_vocabulary_is_made_once_and_kept(poems: list[Poem], tmp_path: Path) -
         ({"seed": 1}, "a run with seed 0, not 1"),
         ({"instructions": (POEM, OLD_STYLE)}, "a run with instructions poem, not poem,old-style"),
         ({"poems": [Poem("山", "試筆", ("山中一夜雨，樹上幾聲鶯。",))]}, "a run with poems 9, not 1"),
+        ({"poems": [Poem("山", "試筆", ("山中一夜雨，樹上幾聲鶯。",))] * 9}, "holds a run on other poems"),
         ({"accumulate": 2}, "a run with accumulate 1, not 2"),
         ({"weight_decay": 0.0}, "a run with weight_decay 0.1, not 0.0"),
         ({"dropout": 0.1}, "a run with dropout 0.0, not 0.1"),
@@ -398,7 +399,8 @@ def test_a_folder_is_not_used_for_another_run(
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(CheckpointError, match=says) as refused:
         next(folder.run(new_trainer(**{"decay_fraction": 0.25, **changes})))
-    assert "choose another run folder, or delete this one" in str(refused.value)
+    assert str(refused.value).startswith(f"{tmp_path} holds ")
+    assert str(refused.value).endswith(". Delete this folder to begin anew, or choose another one")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 

@@ -120,11 +120,16 @@ def test_a_run_on_cuda_is_judged_twelve_times_whatever_the_card(steps: int) -> N
     assert ceil_div(steps, schedule(machine("cuda")).settings(steps).evaluate_every) == 12
 
 
-@pytest.mark.parametrize(("steps", "every", "warmup"), [(1, 1, 0), (39, 10, 9), (50, 9, 12), (460, 77, 30)])
+@pytest.mark.parametrize(("steps", "every", "warmup"), [(1, 1, 0), (39, 10, 9), (50, 9, 10), (460, 77, 10)])
 def test_a_short_run_still_warms_up_and_is_judged_as_often(steps: int, every: int, warmup: int) -> None:
     plan = schedule(machine("cpu")) if steps > 40 else small(480)
     settings = plan.settings(steps)
     assert (settings.steps, settings.evaluate_every, settings.warmup_steps) == (steps, every, warmup)
+
+
+def test_the_first_steps_are_looked_at_whatever_the_device() -> None:
+    for device in ("cpu", "mps", "cuda"):
+        assert schedule(machine(device)).settings(200).evaluate_at == (5, 10, 20, 30)
 
 
 def test_evaluation_is_shortened_too_and_still_has_fifteen_other_titles(monkeypatch: pytest.MonkeyPatch) -> None:

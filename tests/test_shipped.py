@@ -53,7 +53,8 @@ def test_the_base_model_reads_well_and_writes_without_an_end(base: Checkpoint) -
     assert base.instructions == ()
     assert held_out_loss(base, load_poems("validation")[:READ]).whole < 3.7
     found = values(judge(list(iter_poems(base, TITLES[:WRITTEN], stop=BLANK_ROW))))
-    assert found["ended"] == found["well_formed"] == 0
+    assert found["ended"] == 0
+    assert found["well_formed"] > 0.8  # of the first poem: the form is known before the end is
     assert found["alternating"] > 0.8
 
 

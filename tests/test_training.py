@@ -140,6 +140,11 @@ def test_the_loss_reported_is_that_of_the_batch_before_the_step(new_trainer: New
         before = after
 
 
+def test_single_steps_are_evaluated_too(new_trainer: NewTrainer) -> None:
+    assert [r.step for r in new_trainer(evaluate_at=(1, 4, 5)) if r.evaluation] == [1, 4, 5, 10, 12]
+    assert [r.step for r in new_trainer(evaluate_every=0, evaluate_at=(3, 99)) if r.evaluation] == [3]
+
+
 @each_optimizer
 def test_training_lowers_the_loss(new_trainer: NewTrainer, optimizer: str) -> None:
     trainer = new_trainer(steps=30, optimizer=optimizer)
