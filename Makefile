@@ -1,15 +1,16 @@
 # The commands of the README. Each target first sets up what it needs; from the second call on, that takes seconds.
+# Without make: docs/set_up.md. `lab`, `app`, `course` and `test` are commands of course_lib.
 
 # The Python that .venv is made from: 3.11 or newer.
 PYTHON ?= python3
-# The address of one more package index, to take PyTorch from: for example the index of the small build for machines
+# The address of one more package index, to take PyTorch from: README.md names that of the small build for machines
 # without an NVIDIA card. Without it, pip's own settings hold. It is used when packages are installed.
 TORCH_INDEX ?=
 # A PyTorch other than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6".
 TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab app course quick test lint hygiene notebooks pictures badges links memory hosted clean
+.PHONY: help lab app venv course quick test lint hygiene notebooks pictures badges links memory hosted clean
 
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 hosted := $(subst .venv,.venv-hosted,$(python))
@@ -26,28 +27,24 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 lab: .venv/ready-lab ## open the course in JupyterLab
-	$(python) -m jupyterlab --config=.jupyterlab/jupyter_lab_config.py $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(python) -m course_lib lab
 
 app: .venv/ready-app ## open the title box alone, as a web page
-	$(python) -m voila app/poem.ipynb --preheat_kernel=True
+	$(python) -m course_lib app
+
+venv: .venv/ready-lab ## set up .venv and start nothing: for VS Code
 
 course: .venv/ready-lab ## run all notebooks from top to bottom and save their outputs
-	$(python) scripts/run_notebooks.py
+	$(python) -m course_lib course
 
-# Two processes of one thread each: with two threads each, they would wait for each other.
-pytest := OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses=2 --dist=loadfile
+quick: .venv/ready-test ## check style, types and the fast tests: for everyone who changes a line
+	$(python) -m course_lib test quick
 
-quick: lint ## check style, types and the fast tests: for everyone who changes a line
-	$(pytest) -m "not slow" --ignore=tests/browser tests
-
-test: lint ## check everything: style, types, all tests, and the notebooks on a short schedule
-	COURSE_FAST=1 $(pytest) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=600 \
-		$(wildcard notebooks) tests
+test: .venv/ready-test ## check everything: style, types, all tests, and the notebooks on a short schedule
+	$(python) -m course_lib test
 
 lint: .venv/ready-test ## check style and types only
-	$(python) -m ruff check
-	$(python) -m ruff format --check
-	$(python) -m mypy
+	$(python) -m course_lib test lint
 
 hygiene: .venv/ready-lab ## check that the notebooks can be committed
 	$(python) scripts/check_notebooks.py

@@ -1,7 +1,11 @@
-"""Make `benchmarks/README.md` from the results: `python benchmarks/page.py`."""
+"""Make `benchmarks/README.md` from the results, and put their figures into the tables of the course's README.
+
+python benchmarks/page.py
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +14,14 @@ from typing import Any
 from results import date_of, load
 
 PAGE = Path(__file__).resolve().parent / "README.md"
+README = PAGE.parent.parent / "README.md"
 
 INTRODUCTION = """\
 # Benchmarks
 
-What the course is measured by, and today's figures. `python benchmarks/page.py` makes this page from `results/*.json`:
-do not edit it. [LOG.md](LOG.md) has the experiments: what was tried, what came of it, and what was decided.
+What the course is measured by, and today's figures. `python benchmarks/page.py` makes this page from `results/*.json`,
+and fills the tables of the [README](../README.md): do not edit them. [LOG.md](LOG.md) has the experiments: what was
+tried, what came of it, and what was decided.
 
 A figure in **bold** misses its bar. The head of a column names the machine and the day. *Recorded* figures were copied
 from an older page; they were not saved by a script.
@@ -118,6 +124,8 @@ def shown(value: float, unit: str, exact: bool = False) -> str:
     return (f"{value:g}" if exact else f"{value:,.{digits}f}") + f" {unit}".rstrip()
 
 
+NOTEBOOKS = tuple(int(path.name[:2]) for path in sorted((README.parent / "notebooks").glob("[0-9]*.ipynb")))
+
 SECTIONS = (
     Section(
         "Writing poems",
@@ -191,10 +199,16 @@ SECTIONS = (
         ),
     ),
     Section(
+        "Minutes of the notebooks",
+        "notebooks",
+        "python scripts/run_notebooks.py --save notebooks-a",
+        tuple(Row(f"notebook {number}", f"minutes/{number}", "min") for number in NOTEBOOKS),
+    ),
+    Section(
         "Memory of the notebooks",
         "memory",
-        "make memory",
-        tuple(Row(f"notebook {number}", f"peak_gb/{number}", "GB", at_most=1.5) for number in range(1, 7)),
+        "python scripts/measure_memory.py --save memory-a",
+        tuple(Row(f"notebook {number}", f"peak_gb/{number}", "GB", at_most=1.5) for number in NOTEBOOKS),
     ),
     Section(
         "Time of the tests",
@@ -213,5 +227,40 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([INTRODUCTION, *(section.markdown(results) for section in SECTIONS), HOW_TO])
 
 
+# --- the tables of the README ---------------------------------------------------------------------
+
+COLUMNS = ("base", "fine-tuned", "best of 8", "real poems")
+SHARES = {
+    "ends by itself": "ended",
+    "well formed": "well_formed",
+    "has a character that no Tang training poem has": "strange",
+    "rhymes": "rhymes",
+    "lines alternate between level and oblique tones": "alternating",
+    "tones without fault": "regulated",
+    "likelier under its own title than under 15 others": "own_title_wins",
+    "has a line copied from a Tang training poem": "copies_a_line",
+}  # the label of a row → the figure that it shows
+MINUTES = re.compile(r"^(\| \[(\d+) · .*\| )[\d.]*( \|)$", re.MULTILINE)
+
+
+def readme(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README `text` with the figures of these results in its tables: minutes of notebooks, shares of poems.
+
+    Raises:
+        ValueError: a table lacks a row, or a notebook was not measured.
+    """
+    minutes, quality = results["notebooks-a"]["figures"]["minutes"], results["quality-a"]["figures"]
+    if (listed := {number for _, number, _ in MINUTES.findall(text)}) != minutes.keys():
+        raise ValueError(f"its table has the notebooks {listed}, results/notebooks-a.json has {set(minutes)}")
+    text = MINUTES.sub(lambda row: f"{row[1]}{minutes[row[2]]:.1f}{row[3]}", text)
+    for label, figure in SHARES.items():
+        cells = " | ".join(f"{round(100 * quality[column][figure], 1):g} %" for column in COLUMNS)
+        text, count = re.subn(rf"^\| {label} \|.*", f"| {label} | {cells} |", text, flags=re.MULTILINE)
+        if count != 1:
+            raise ValueError(f"it has {count} rows {label!r}")
+    return text
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(load()), "utf-8", newline="\n")
+    README.write_text(readme(README.read_text("utf-8"), load()), "utf-8", newline="\n")

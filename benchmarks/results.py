@@ -19,10 +19,11 @@ PACKAGES = ("torch", "numpy", "transformers", "trl")
 
 def save(name: str, figures: Mapping[str, Any], machine: str, folder: Path = FOLDER) -> Path:
     """Write the figures, with the date, the command, the machine and the versions. Returns the path of the file."""
+    script = Path(sys.argv[0]).resolve()
     installed = {found.name for found in importlib.metadata.distributions()}
     result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]]),
         "machine": machine,
         "versions": {
             "python": platform.python_version(),

@@ -11,8 +11,11 @@ from typing import Any
 
 import typer
 
+from course_lib.commands.chat import chat
+from course_lib.commands.course import check, course, lab, title_box
 from course_lib.commands.evaluate import evaluate, evaluate_loss
 from course_lib.commands.options import Refusal, note
+from course_lib.commands.preview import preview
 from course_lib.commands.train import average, finetune, pretrain
 from course_lib.commands.write import write
 
@@ -35,6 +38,7 @@ app = typer.Typer(
         "write 春夜喜雨 --json         # a poem as JSON",
         "finetune --steps 800          # a model of your own",
         "evaluate                      # how good it is",
+        "lab                           # the notebooks",
     )
     + f"\n\n`{PROGRAM} COMMAND --help` explains the options of a command. If a command cannot do what you ask, one "
     "line says why, and the exit status is 2.",
@@ -60,19 +64,28 @@ def corpus() -> None:
 
 EXAMPLES: dict[Callable[..., None], list[str]] = {
     pretrain: ["pretrain", "pretrain --dynasties tang --steps 300"],
-    finetune: ["finetune --steps 800", "finetune --epochs 5 --run-folder runs/thorough"],
+    finetune: ["finetune --steps 800", "finetune --instructions many", "finetune --data mine.jsonl"],
+    preview: ["preview mine.jsonl", "preview mine.jsonl --show 10"],
     average: ["average runs/a runs/b --out checkpoints/mean"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",
+        "write 春夜喜雨 --instruction quatrain-7,rhyme=東",
         "write 春夜喜雨 秋思 --count 3 --temperature 1",
         "write 春夜喜雨 --checkpoint assets/checkpoints/base",
         "write --titles titles.txt --out poems.jsonl",
     ],
+    chat: ["chat", "chat --instruction quatrain-7,rhyme=東"],
     evaluate_loss: ["evaluate-loss --checkpoint assets/checkpoints/base"],
     evaluate: ["evaluate --checkpoint assets/checkpoints/base", "evaluate --candidates 8 --json"],
 }
 for command, lines in EXAMPLES.items():
     app.command(epilog=examples(*lines))(command)
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # options of the program that a command starts
+app.command(context_settings=PASS_ON, epilog=examples("lab --port 8889 --no-browser"))(lab)
+app.command("app", context_settings=PASS_ON)(title_box)
+app.command(context_settings=PASS_ON, epilog=examples("course notebooks/04_finetune.ipynb"))(course)
+app.command("test", epilog=examples("test quick"))(check)
 
 
 def as_escapes(error: UnicodeError) -> tuple[str, int]:
@@ -104,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status.
 
     It is 0, or 2 if the command cannot do what was asked. After Ctrl-C or SIGTERM it is 130. It is 141 if nobody reads
-    the output.
+    the output. A program that `lab`, `app`, `course` or `test` starts has its own status.
     """
     prepare_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)

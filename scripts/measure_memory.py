@@ -1,6 +1,7 @@
 """Run notebooks with as little memory as Binder gives, and print how much each takes.
 
-    python scripts/measure_memory.py [NOTEBOOK …]        without a name: all in notebooks/
+    python scripts/measure_memory.py [NOTEBOOK …]               without a name: all in notebooks/
+    python scripts/measure_memory.py --save memory-a            also writes the peaks to benchmarks/results/
 
 A kernel that asks for more than 2 GiB gets an error; Binder would end it. The peak is the most memory that the kernel
 holds at one time, libraries included. It may be at most 1.5 GB. The notebooks are not changed. With COURSE_FAST=1 in
@@ -15,7 +16,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from run_notebooks import NOTEBOOKS, NotebookError, run
+from run_notebooks import NOTEBOOKS, NotebookError, arguments_of, number, run, save
 
 if sys.platform == "linux":
     import resource
@@ -43,24 +44,29 @@ def peak(path: Path) -> int:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Measure these notebooks, or all, and print a line for each. Returns the exit status."""
     if sys.platform != "linux":
         print("memory can be limited on Linux only", file=sys.stderr)
         return 2
-    paths = [Path(name) for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    chosen = arguments_of(__doc__, arguments)
+    peaks: dict[str, float] = {}
+    paths = [Path(name) for name in chosen.notebooks] or sorted(NOTEBOOKS.glob("*.ipynb"))
     # A new process for each notebook, because the peak of a process never falls.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, initializer=limit, max_tasks_per_child=1) as pool:
         try:
             for path, taken in zip(paths, pool.map(peak, paths), strict=True):
-                print(f"{path.name:30} {taken / 1e9:5.2f} GB", flush=True)
+                peaks[number(path)] = round(taken / 1e9, 2)
+                print(f"{path.name:30} {peaks[number(path)]:5.2f} GB", flush=True)
                 if taken > ALLOWED:
                     print(f"{path.name} takes more than {ALLOWED / 1e9:.1f} GB", file=sys.stderr)
                     return 1
         except NotebookError as error:
             print(error, file=sys.stderr)
             return 1
+    if chosen.save:
+        save(chosen.save, {"peak_gb": peaks})
     return 0
 
 

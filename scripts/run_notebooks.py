@@ -1,15 +1,21 @@
 """Run notebooks from top to bottom, in order, each in a new kernel, and save their outputs.
 
-    python scripts/run_notebooks.py [NOTEBOOK …]        without a name: all in notebooks/
+    python scripts/run_notebooks.py [NOTEBOOK …]                without a name: all in notebooks/
+    python scripts/run_notebooks.py --save notebooks-a          also writes their minutes to benchmarks/results/
 
 If a notebook fails, it stays as it was, and the run ends there with exit status 1.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import os
+import signal
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -17,7 +23,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOKS = REPOSITORY / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {
@@ -48,6 +55,11 @@ def run(path: Path) -> NotebookNode:
         if sys.stdout.isatty() and cell.cell_type == "code":
             print(f"\r{path.name:30} code cell {code.index(at) + 1} of {len(code)}", end="", flush=True)
 
+    def let_ctrl_c_interrupt(notebook: NotebookNode) -> None:
+        """nbclient would end the kernel, and then fail in its own cleaning up."""
+        with suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
     client = NotebookClient(
         notebook,
         kernel_name=KERNEL["name"],
@@ -57,6 +69,7 @@ def run(path: Path) -> NotebookNode:
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],  # no learner needs a warning about the transport
+        on_notebook_start=let_ctrl_c_interrupt,
         on_cell_start=note,
     )
     try:
@@ -91,8 +104,33 @@ def clean(notebook: NotebookNode) -> None:
             cell.outputs = [output for output in cell.outputs if output.get("data", True)]
 
 
-def main(names: list[str]) -> int:
+def number(path: Path) -> str:
+    """The number of a notebook, as benchmarks/results/ has it: "4" for 04_finetune.ipynb."""
+    return path.name.partition("_")[0].lstrip("0")
+
+
+def save(name: str, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Write figures to benchmarks/results/NAME.json, and say what is left to do."""
+    sys.path.append(str(REPOSITORY / "benchmarks"))
+    import results
+
+    from course_lib.engine import Machine
+
+    print(f"wrote {results.save(name, figures, Machine.choose().full_name)}; now run `python benchmarks/page.py`")
+
+
+def arguments_of(description: str | None, given: list[str]) -> argparse.Namespace:
+    """The notebooks to run, `notebooks`, and the name to save the figures under, `save`, or None."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK")
+    parser.add_argument("--save", metavar="NAME", help="write the figures to benchmarks/results/NAME.json")
+    return parser.parse_args(given)
+
+
+def main(arguments: list[str]) -> int:
     """Run these notebooks, or all, and print a line for each. Returns the exit status."""
+    chosen = arguments_of(__doc__, arguments)
+    names, minutes = chosen.notebooks, {}
     # Use the kernel of this Python, even if the user has another kernel of the same name.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     paths = [Path(name) for name in names] or sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -114,9 +152,11 @@ def main(names: list[str]) -> int:
             print("\ninterrupted; this notebook was not changed", file=sys.stderr)
             return 130
         nbformat.write(notebook, path)
-        minutes = (time.perf_counter() - start) / 60
+        minutes[number(path)] = round((time.perf_counter() - start) / 60, 2)
         over = f"\r{'':60}\r{path.name:30}" if sys.stdout.isatty() else ""  # overwrites the count of cells
-        print(f"{over} {minutes:5.1f} min", flush=True)
+        print(f"{over} {minutes[number(path)]:5.1f} min", flush=True)
+    if chosen.save:
+        save(chosen.save, {"minutes": minutes})
     return 0
 
 

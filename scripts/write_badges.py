@@ -28,16 +28,24 @@ SSH = re.compile(r"(?:ssh://)?[\w.-]+@(?P<host>[^/:]+)(?::\d+/|[:/])(?P<path>[\w
 PUBLIC_HOST = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}", re.IGNORECASE)  # a name with a dot; not localhost, not a number
 BADGES = re.compile(r"\A(# .*\n)(\n\[!\[.*\n)?")  # a heading, and perhaps a line of badges
 
-IF_NEEDED = """\
+FETCH = """\
 import importlib.util
 
-if importlib.util.find_spec("course_lib") is None:"""
-FETCH = """{if_needed}  # this notebook stands alone: fetch the course
+if importlib.util.find_spec("course_lib") is None:  # this notebook stands alone
+    # On Kaggle, first switch on the internet: Settings, Internet.
     %pip install --quiet git+{url}"""
-EXPLAIN = """{if_needed}
+EXPLAIN = """\
+import importlib.util
+from pathlib import Path
+
+if importlib.util.find_spec("course_lib") is None:
     raise ModuleNotFoundError(
-        "This notebook needs the folder it came in. Open it there with `make lab`, "
-        "or type %pip install and the path of that folder in a cell of its own."
+        "This kernel does not have the course. Choose the kernel of its .venv, "
+        "or type %pip install --editable .. in a new cell and run it."
+        if Path("../pyproject.toml").is_file()
+        else "This notebook stands alone. Type %pip install git+ADDRESS in a new cell, "
+        "with the address of the course's repository. (On Kaggle, first switch on the "
+        "internet: Settings, Internet.)"
     )"""
 
 
@@ -108,7 +116,7 @@ def with_badges(text: str, line: str) -> str:
 
 def setup_source(address: Address | None) -> str:
     """The first code cell of a notebook. It does nothing if `course_lib` can be imported."""
-    return (FETCH if address else EXPLAIN).format(if_needed=IF_NEEDED, url=address and address.url)
+    return FETCH.format(url=address.url) if address else EXPLAIN
 
 
 def write_notebook(notebook: NotebookNode, name: str, address: Address | None) -> None:

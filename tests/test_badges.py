@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -145,13 +146,53 @@ def test_the_first_cell_installs_the_course_only_where_it_is_missing(tmp_path: P
 
 
 @pytest.mark.slow
-def test_without_an_address_the_first_cell_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("in_the_course", "says"), [(True, "%pip install --editable .."), (False, "%pip install git+ADDRESS")]
+)
+def test_without_an_address_the_first_cell_says_what_to_do_where_it_is(
+    tmp_path: Path, in_the_course: bool, says: str
+) -> None:
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    if in_the_course:
+        (tmp_path / "pyproject.toml").touch()
     source = setup_source(None)
-    alone = run_cell(source, tmp_path, standing_alone=True)
+    alone = run_cell(source, notebooks, standing_alone=True)
     assert alone.returncode == 1
-    assert "`make lab`" in alone.stdout + alone.stderr
-    there = run_cell(source, tmp_path, standing_alone=False)
+    assert says in alone.stdout + alone.stderr
+    assert "make" not in alone.stdout + alone.stderr
+    there = run_cell(source, notebooks, standing_alone=False)
     assert (there.returncode, there.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("drive", [True, False])
+def test_a_model_goes_from_notebook_4_to_another_machine(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drive: bool
+) -> None:
+    """The lines that notebooks 4, 5 and 6 show for Colab, with a folder in place of Google Drive."""
+    (tmp_path / "drive").mkdir()
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(drive=SimpleNamespace(mount=lambda _: None)))
+
+    def lines(number: int) -> str:
+        (path,) = (repository / "notebooks").glob(f"0{number}_*.ipynb")
+        (note,) = (cell.source for cell in nbformat.read(path, as_version=4).cells if cell.id == "elsewhere")
+        code = re.search(r"```python\n(.*?)```", note, re.DOTALL) if drive else re.search(r"`(shutil.*?)`", note)
+        assert code
+        return f"import shutil\n{code[1]}".replace("/content/drive/MyDrive", str(tmp_path / "drive"))
+
+    model = tmp_path / "4" / "checkpoints" / "finetuned"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path / "4")
+    exec(lines(4))
+    for number in (5, 6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if not drive:
+            (folder / "finetuned.zip").write_bytes((tmp_path / "4" / "finetuned.zip").read_bytes())
+        monkeypatch.chdir(folder)
+        exec(lines(number))
+        assert (folder / "checkpoints/finetuned/model.safetensors").read_bytes() == b"weights"
 
 
 def test_readme_and_notebooks_name_one_address_or_none(repository: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_result_is_saved_with_its_command_its_machine_and_the_versions(
     monkeypatch.setattr("sys.argv", ["somewhere/run.py", "--save", "run of 1"])
     path = results.save("run", {"speed": 2.0}, "a processor", tmp_path / "results")
     saved = json.loads(path.read_text("utf-8"))
-    assert saved["command"] == "python benchmarks/run.py --save 'run of 1'"
+    assert saved["command"] == "python somewhere/run.py --save 'run of 1'"
     assert (saved["machine"], saved["figures"]) == ("a processor", {"speed": 2.0})
     assert {"python", "torch"} <= saved["versions"].keys()
     assert results.load(path.parent) == {"run": saved}

@@ -1,12 +1,22 @@
-"""The drawings: up to date, well-formed, with a description, and with nothing fetched from elsewhere."""
+"""The drawings are up to date, well-formed and described, and fetch nothing. The figures in prose agree."""
 
+import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import nbformat
+import page
 import pytest
+import results
+import torch
 from tiny import run
+
+from course_lib.checkpoints import read_card
+from course_lib.engine import Machine
+from course_lib.schedule import schedule
 
 SVG = "{http://www.w3.org/2000/svg}"
 SCRIPTS = ["evaluation_figure.py", "generation_figure.py", "make_figures.py"]
@@ -57,3 +67,183 @@ def test_a_drawing_fetches_and_runs_nothing(name: str, repository: Path) -> None
     addresses = set(re.findall(r"https?://[^\"' >]+", svg))
     assert addresses == {"http://www.w3.org/2000/svg"}  # the name of the format
     assert not re.search(r"<script|<image|href|@import|\bon\w+=", svg)
+
+
+# --- figures in prose: README, notebooks, cards and benchmarks agree ------------------------------
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/set_up.md")), *NOTEBOOKS]
+RESULTS = results.load()
+BASE, FINETUNED = (read_card(ROOT / "assets/checkpoints" / name) for name in ("base", "finetuned"))
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+MINUTES = re.compile(r"\| \*\*Minutes\*\* \| (.+) to run on a 2-core CPU\b[^|\d]*(\d+) to read\b[^|\d]*\|")
+DURATION = re.compile(
+    rf"(?<!up to )\b(?:[\d.]+|(?<!half )an?|half an?|{'|'.join(WORDS)}) (?:seconds|minutes?|hours?)\b"
+)
+
+Claim = tuple[str, str, tuple[object, ...]]  # a page, a pattern in its text, and what the groups of the pattern are
+
+
+def prose(path: Path) -> str:
+    """The text of a page, or that of the Markdown cells of a notebook."""
+    if path.suffix != ".ipynb":
+        return path.read_text("utf-8")
+    return "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+
+
+def saved(kind: str, place: str) -> list[float]:
+    """This figure in all results of a kind that have it."""
+    found = [page.at(result["figures"], place) for name, result in RESULTS.items() if name.partition("-")[0] == kind]
+    return [value for value in found if value is not None]
+
+
+def bar(title: str, label: str) -> float:
+    """The highest value that the benchmarks allow for a figure."""
+    (row,) = (row for section in page.SECTIONS if section.title == title for row in section.rows if row.label == label)
+    assert row.at_most
+    return row.at_most
+
+
+def to_run(number: str) -> str:
+    """The minutes of a notebook in words, from all machines: "under 1", "about 1", "about 5 to 6"."""
+    measured = saved("notebooks", f"minutes/{number}")
+    if not measured:
+        return "(unknown: save its minutes with scripts/run_notebooks.py)"
+    low, high = round(min(measured)), round(max(measured))
+    return "under 1" if high < 1 else f"about {low}" if low == high else f"about {low} to {high}"
+
+
+@pytest.fixture
+def texts() -> dict[str, str]:
+    return {path.name: prose(path) for path in PAGES}
+
+
+@pytest.fixture
+def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim]:
+    """The figures that the pages name, and where they come from."""
+    monkeypatch.delenv("COURSE_FAST", raising=False)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(total_memory=80e9))
+    fast, slow, gpu = (
+        schedule(Machine(torch.device(name), precision))
+        for name, precision in (("cpu", torch.bfloat16), ("cpu", torch.float32), ("cuda", torch.bfloat16))
+    )
+    counts = json.loads((ROOT / "assets/poems/counts.json").read_text("utf-8"))["tang"]
+    read = sum(BASE["data"][dynasty]["poems"] for dynasty in ("tang", "song"))
+    quality = RESULTS["quality-a"]["figures"]
+    quick, memory = bar("Time of the tests", "`make quick`") / 60, bar("Memory of the notebooks", "notebook 4")
+    tests = [round(extreme(saved("tests", "seconds_of_make_test")) / 60) for extreme in (min, max)]
+    reading = [int(found[2]) for path in NOTEBOOKS if (found := MINUTES.search(texts[path.name]))]
+    readme = "README.md"
+    return [
+        *((path.name, MINUTES.pattern, (to_run(path.name[:2].lstrip("0")), None)) for path in NOTEBOOKS),
+        (
+            "04_finetune.ipynb",
+            r"takes about (\d+) seconds before the first step",
+            (round(saved("finetune", "contenders/ours, compiled/first_step_seconds")[0] / 10) * 10,),
+        ),
+        (readme, r"has read ([\d,]+) poems of the Tang and Song", (f"{round(read, -5):,}",)),
+        (readme, r"you read for (\w+)\s+hours", (WORDS[round(sum(reading) / 60)],)),
+        (readme, r"([\d.]+) GB of free memory", (f"{memory + 0.5:g}",)),
+        (readme, r"fast tests, in under (\w+) minutes", (WORDS[int(quick)],)),
+        ("CONTRIBUTING.md", r"less than (\w+) minutes", (WORDS[int(quick)],)),
+        (readme, r"in (\d+) to (\d+) minutes on two cores", tuple(tests)),
+        ("CONTRIBUTING.md", r"takes (\d+) to (\d+) minutes", tuple(tests)),
+        ("set_up.md", r"notebook 4 needs ([\d.]+) GB", (memory,)),
+        (readme, r"trains there on ([\d,]+) poems", (f"{fast.poems:,}",)),
+        (readme, r"it trains\s+on ([\d,]+) poems", (f"{slow.poems:,}",)),
+        (readme, r"poems and takes ([\d.]+) minutes", (max(saved("notebooks", "minutes/4")),)),
+        (
+            readme,
+            r"trains on all ([\d,]+) poems, up to (\w+) times",
+            (f"{counts['training poems']:,}", WORDS[gpu.epochs]),
+        ),
+        (readme, r"evaluate --titles (\d+)` made", (quality["fine-tuned"]["titles"],)),
+        (
+            readme,
+            r"\| read \| (\d+) M tokens of Tang and Song \| ([\d.]+) M tokens of instructions, in (\w+) runs \|",
+            (
+                round(BASE["tokens_seen"] / 1e6),
+                f"{FINETUNED['tokens_seen'] / 1e6:.1f}",
+                WORDS[len(FINETUNED["average_of"])],
+            ),
+        ),
+        (
+            readme,
+            r"\| training time \| (\d+) minutes on an H200, and (\d+) for its teacher \| (\d+) minutes on one CPU",
+            (round(BASE["minutes"]), round(BASE["teacher"]["minutes"]), round(FINETUNED["minutes"])),
+        ),
+        (
+            readme,
+            r"\| loss on ([\d,]+) unseen Tang poems, every character, nats \| ([\d.]+) \| \| \| \|",
+            (f"{BASE['losses']['validation_poems']:,}", f"{BASE['losses']['validation']:.3f}"),
+        ),
+        (
+            readme,
+            r"\| loss on the response, ([\d,]+) test poems, nats \| \| ([\d.]+) \| \| \|",
+            (f"{quality['fine-tuned']['poems']:,}", f"{quality['fine-tuned']['response_loss']:.3f}"),
+        ),
+        (readme, r"(\d+) % of their poems are not regulated", (round(100 - 100 * quality["real poems"]["regulated"]),)),
+    ]
+
+
+def wrong(texts: dict[str, str], claims: list[Claim]) -> list[str]:
+    """A line for each figure that is not what it should be."""
+    lines = []
+    for name, pattern, expected in claims:
+        found = [match.groups() for match in re.finditer(pattern, texts[name])]
+        wanted = [tuple(f if e is None else str(e) for f, e in zip(found[0], expected, strict=True))] if found else []
+        if found != wanted or not found:
+            lines.append(f"{name}: {pattern!r} finds {found}, should find {expected}")
+    readme = texts["README.md"]
+    try:
+        if page.readme(readme, RESULTS) != readme:
+            lines.append("README.md: run `python benchmarks/page.py`")
+    except ValueError as error:
+        lines.append(f"README.md: {error}")
+    titles = {path.name: texts[path.name].splitlines()[0].removeprefix("# ") for path in NOTEBOOKS}
+    listed = dict(reversed(row) for row in re.findall(r"^\| \[(\d+ · .*?)\]\(notebooks/(.*?)\)", readme, re.MULTILINE))
+    if listed != titles:
+        lines.append(f"README.md lists {listed}, the notebooks are {titles}")
+    return lines
+
+
+def test_the_pages_name_the_figures_that_were_measured(texts: dict[str, str], claims: list[Claim]) -> None:
+    assert wrong(texts, claims) == []
+
+
+def test_no_figure_can_be_changed_unnoticed(texts: dict[str, str], claims: list[Claim]) -> None:
+    """Each number in a table of README, and each that a claim finds, is changed once, alone."""
+    places = []
+    for name, pattern, expected in claims:
+        match = re.search(pattern, texts[name])
+        assert match, f"{name} has no {pattern!r}"
+        places += [(name, match.span(group + 1)) for group, value in enumerate(expected) if value is not None]
+    for row in re.finditer(r"^\| (?!notebook |base model|.*<br>).*[^-:|\s].*\|$", texts["README.md"], re.MULTILINE):
+        start = row.start()
+        places += [("README.md", (start + m.start(), start + m.end())) for m in re.finditer(r"\d[\d.,]*", row[0])]
+    assert len(places) > 80
+    before = wrong(texts, claims)
+    for name, (start, end) in places:
+        text = texts[name]
+        changed = wrong(texts | {name: f"{text[:start]}77{text[end:]}"}, claims)
+        assert changed != before, f"{name}: {text[start - 30 : end + 10]!r}"
+
+
+def test_a_notebook_names_no_minutes_that_are_not_measured(texts: dict[str, str], claims: list[Claim]) -> None:
+    """A bound, as "up to 20 seconds", is no figure."""
+    for path in NOTEBOOKS:
+        text = texts[path.name]
+        for name, pattern, _ in claims:
+            text = re.sub(pattern, "", text) if name == path.name else text
+        assert DURATION.findall(text) == [], f"{path.name} names a time; add it to `claims`"
+
+
+def test_the_card_and_the_benchmarks_tell_the_same_of_the_shipped_model() -> None:
+    """The card has 200 titles, the benchmark 500: each share of the card lies in the interval of the benchmark."""
+    test, measured = FINETUNED["test"], RESULTS["quality-a"]["figures"]["fine-tuned"]
+    assert test["response_loss"] == measured["response_loss"]
+    shares = ["well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line", "strange"]
+    for name in shares:
+        low, high = measured["intervals"][name]
+        assert low <= test[name] <= high, name

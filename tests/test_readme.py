@@ -22,13 +22,17 @@ def commands() -> list[str]:
     """The arguments of each call of `course_lib` that the README and the pages in docs/ show."""
     root = Path(__file__).resolve().parent.parent
     pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-    blocks = [block for page in pages for block in re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
-    return [line.strip() for block in blocks for line in COMMAND.findall(block)]
+    code = [
+        block
+        for page in pages
+        for block in re.findall(r"```\n(.*?)```|`([^`\n]+)`", page.read_text("utf-8"), re.DOTALL)
+    ]
+    return [line.strip() for parts in code for part in parts for line in COMMAND.findall(part)]
 
 
 def test_the_pages_show_every_command() -> None:
     shown = {line.split()[0] for line in commands()}
-    assert {"write", "finetune", "evaluate", "evaluate-loss"} <= shown
+    assert {"write", "finetune", "evaluate", "evaluate-loss", "lab", "app", "course", "test"} <= shown
 
 
 @pytest.mark.parametrize("line", commands())

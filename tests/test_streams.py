@@ -17,7 +17,7 @@ from course_lib.__main__ import app, main
 from course_lib.checkpoints import Checkpoint, save_checkpoint
 
 ENCODINGS = ["utf-8", "utf-16", "cp1252", "gbk", "big5", "shift_jis", "ascii"]
-COMMANDS = {c.callback.__name__.replace("_", "-"): c.callback for c in app.registered_commands if c.callback}
+COMMANDS = {c.name or c.callback.__name__.replace("_", "-"): c.callback for c in app.registered_commands if c.callback}
 
 
 @pytest.fixture
