@@ -6,7 +6,7 @@ token at t is predicted at t - 1) happens once, in `course_lib.losses.next_token
 
 import copy
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -14,9 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_lib.instructions import POEM, Instruction, answered_by
+from course_lib.instructions import POEM, Instruction
 from course_lib.poems import Poem
-from course_lib.roles import END, RESPONSE, Segment, example_segments, pretraining_text, prompt_segments, spelled_out
+from course_lib.roles import (
+    END,
+    RESPONSE,
+    Conversation,
+    Segment,
+    message_segments,
+    plain_conversations,
+    pretraining_text,
+    spelled_out,
+)
 from course_lib.tokenizer import CharacterTokenizer
 
 IGNORE = -100  # the label that PyTorch's cross entropy skips
@@ -127,6 +136,12 @@ def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], con
     return Example(input_ids[:context], labels[:context])
 
 
+def room_for_response(segments: Sequence[Segment], context: int) -> int:
+    """How many tokens the context has left after the first prompt, which ends with the response's special token."""
+    prompt = takewhile(lambda segment: segment[0] != RESPONSE, segments)
+    return context - sum(1 + len(text) for _, text in prompt) - 1
+
+
 def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
     """Which examples share a row of `width` tokens: each goes to the row with the least room that is enough.
 
@@ -182,6 +197,28 @@ class InstructionBatches:
         self.tokens = packed_tokens(examples, self.rows, context, pad_id)
 
     @classmethod
+    def from_conversations(
+        cls,
+        conversations: Sequence[Conversation],
+        tokenizer: CharacterTokenizer,
+        *,
+        context: int,
+        batch_size: int,
+        seed: Seed = 0,
+    ) -> Self:
+        """Each conversation as one example, in which the assistant's messages are learned.
+
+        Leaves out conversations whose first answer begins beyond the context. Raises ValueError if none is left.
+        """
+        examples: dict[int, Example] = {}  # a conversation that comes several times is prepared once
+        for conversation in conversations:
+            text = message_segments(conversation)
+            if id(conversation) not in examples and room_for_response(text, context) > 0:
+                examples[id(conversation)] = make_example(tokenizer, text, context)
+        prepared = [examples[id(each)] for each in conversations if id(each) in examples]
+        return cls(prepared, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
+
+    @classmethod
     def from_poems(
         cls,
         poems: Sequence[Poem],
@@ -192,17 +229,9 @@ class InstructionBatches:
         batch_size: int,
         seed: Seed = 0,
     ) -> Self:
-        """The poems as answers to `instructions`, each to the last one that it fits.
-
-        Leaves out poems whose prompt fills the context. Raises ValueError if none is left, or one fits no instruction.
-        """
-        prepared: dict[Poem, Example] = {}  # a poem that comes several times is prepared once
-        for poem in dict.fromkeys(poems):
-            instruction = answered_by(poem, instructions)
-            if sum(1 + len(text) for _, text in prompt_segments(poem.title, instruction)) < context:
-                prepared[poem] = make_example(tokenizer, example_segments(poem, instruction), context)
-        examples = [prepared[poem] for poem in poems if poem in prepared]
-        return cls(examples, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
+        """The poems as answers to `instructions`: see `plain_conversations`."""
+        conversations = plain_conversations(poems, instructions)
+        return cls.from_conversations(conversations, tokenizer, context=context, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:
         return ceil_div(len(self.rows), self.batch_size)

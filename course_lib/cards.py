@@ -18,11 +18,13 @@ from course_lib.checkpoints import CARD, CONFIG, WEIGHTS, Checkpoint, read_card,
 from course_lib.engine.llama_format import parse_config
 from course_lib.evaluation.held_out import unknown_share
 from course_lib.evaluation.metrics import Evaluation
-from course_lib.instructions import Instruction, to_rows
+from course_lib.evaluation.obedience import Obedience
+from course_lib.instructions import Instruction
 from course_lib.losses import Loss
 from course_lib.poems import Poem
 from course_lib.prosody import han
 from course_lib.run_folder import RunFolder
+from course_lib.tasks import to_rows
 from course_lib.training import Trainer
 
 SOURCE = "npm package chinese-poetry 2.0.1 (MIT), dist/quantangshi; see assets/poems/README.md"
@@ -38,12 +40,17 @@ class Card(NamedTuple):
 
 
 def card(
-    trainer: Trainer, folder: RunFolder, validation: Sequence[Poem], loss: Loss, test: Evaluation | None = None
+    trainer: Trainer,
+    folder: RunFolder,
+    validation: Sequence[Poem],
+    loss: Loss,
+    test: Evaluation | None = None,
+    obedience: Mapping[str, Obedience] | None = None,
 ) -> Card:
     """The card of the model that `trainer` has trained in `folder`.
 
-    `loss` is the loss on the `validation` poems, `test` the metrics on the test poems. If a base model started
-    from another one, its card adds up what both have read.
+    `loss` is the loss on the `validation` poems; `test` and `obedience` were measured on the test poems. If a base
+    model started from another one, its card adds up what both have read.
     """
     recipe, checkpoint = trainer.recipe, trainer.recipe.checkpoint
     facts: dict[str, Any] = {"kind": recipe.kind}
@@ -57,20 +64,33 @@ def card(
     if recipe.teacher:
         run["teacher"] = teacher_facts(recipe.teacher)
     facts |= {**run, "losses": loss_facts(checkpoint, validation, loss)}
-    if test:
-        facts["test"] = test.as_dict()
+    facts |= test_facts(test, obedience)
     return Card(facts, story(facts, checkpoint.instructions))
 
 
+def test_facts(test: Evaluation | None, obedience: Mapping[str, Obedience] | None) -> dict[str, Any]:
+    """The facts about the test poems. Obedience: the shares in a wording that was taught, and in one that was not."""
+    facts = {"test": test.as_dict()} if test else {}
+    if obedience:
+        shares = {name: [round(estimate.value, 4) for estimate in row] for name, row in obedience.items()}
+        facts["obedience"] = shares
+    return facts
+
+
 def average_card(
-    folders: Sequence[Path], checkpoint: Checkpoint, validation: Sequence[Poem], loss: Loss, test: Evaluation | None
+    folders: Sequence[Path],
+    checkpoint: Checkpoint,
+    validation: Sequence[Poem],
+    loss: Loss,
+    test: Evaluation | None,
+    obedience: Mapping[str, Obedience] | None = None,
 ) -> Card:
     """The card of `checkpoint`, the average of the models in `folders`. Steps, tokens and minutes are their sums."""
     cards = [read_card(folder) for folder in folders]
     sums = {name: round(sum(card.get(name, 0) for card in cards), 1) for name in ("steps", "tokens_seen", "minutes")}
     parts = [{name: card.get(name) for name in ("sha256", "steps", "settings", "losses")} for card in cards]
     facts = {**cards[0], **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
-    facts |= {"date": today()} | ({"test": test.as_dict()} if test else {})
+    facts |= {"date": today(), **test_facts(test, obedience)}
     return Card(facts, story(facts, checkpoint.instructions))
 
 
@@ -92,6 +112,7 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
     config = recipe.checkpoint.model.config
     epochs = trainer.step / recipe.steps_per_epoch(trainer.settings.accumulate)
     speeds = [report.tokens_per_second for report in folder.reports()]
+    when = ("steps", "evaluate_every", "evaluate_at", "patience")
     return {
         "license": "mit",
         "language": "lzh",
@@ -99,7 +120,7 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in recipe.checkpoint.model.parameters()),
         "shape": asdict(config),
         "settings": {
-            **{name: value for name, value in settings.items() if name not in ("steps", "evaluate_every", "patience")},
+            **{name: value for name, value in settings.items() if name not in when},
             "batch_size": recipe.batches.batch_size,
             "context": config.max_position_embeddings,
             "seed": recipe.batches.seed,
@@ -167,7 +188,12 @@ def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
     folder = paths.ASSETS / "cards"
     read = [(DYNASTIES[name], facts["data"][name]) for name in DYNASTIES if name in facts["data"]]
     parts = {"teacher": "distilled.md", "average_of": "average.md"}
-    names = [STORIES[facts["kind"]], *(name for fact, name in parts.items() if fact in facts)]
+    first = STORIES[facts["kind"]]
+    if facts["kind"] == "instruction" and not read:
+        first = "own_data.md"
+    elif any(each.kind == "turn" for each in instructions):
+        first = "instructed.md"
+    names = [first, *(name for fact, name in parts.items() if fact in facts)]
     text = "".join((folder / name).read_text(encoding="utf-8") for name in names)
     return text.format(
         poems=" and ".join(f"{data['poems']:,} {name} poems ({data['times_read']:g} times)" for name, data in read),

@@ -26,8 +26,9 @@ from safetensors.torch import save_file
 
 from course_lib.engine.llama_format import check_finite, llama_config, load_model, parse_config, tokenizer_config
 from course_lib.files import finish, replacing
-from course_lib.instructions import POEM, Instruction, find, from_rows, to_rows
+from course_lib.instructions import POEM, Instruction, find
 from course_lib.model import PoetryModel
+from course_lib.tasks import from_rows, to_rows
 from course_lib.tokenizer import CharacterTokenizer
 
 Result = TypeVar("Result")

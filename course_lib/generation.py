@@ -6,7 +6,7 @@ with others, unless two tokens are so close that rounding decides: about one poe
 
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from course_lib import prosody
 from course_lib.checkpoints import Checkpoint
 from course_lib.instructions import Instruction
 from course_lib.model import KVCache, PoetryModel, evaluating
-from course_lib.roles import prompt_segments
+from course_lib.roles import Conversation, message_segments, prompt_segments, within
 from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, draw, text_key
 from course_lib.tokenizer import CharacterTokenizer
 
@@ -195,7 +195,31 @@ def write(
     candidates: int = 1,
 ) -> PoemStream:
     """A poem on `title`, character by character. A base model knows no end, and writes up to the limit."""
-    return PoemStream(checkpoint, prompt_ids(checkpoint, title, instruction), settings, candidates)
+    prompt = prompt_ids(checkpoint, title, instruction)
+    return PoemStream(checkpoint, prompt, settings_for(instruction, settings), candidates)
+
+
+def reply(
+    checkpoint: Checkpoint, messages: Conversation, settings: GenerationSettings | None = None, candidates: int = 1
+) -> PoemStream:
+    """The assistant's answer to a conversation, character by character.
+
+    The oldest answers are left out if the context has no room: see `roles.within`. Raises ValueError if even one
+    message is too long.
+    """
+    segments = message_segments(within(messages, room_in(checkpoint)), open_response=True)
+    return PoemStream(checkpoint, checkpoint.tokenizer.encode_segments(segments), settings, candidates)
+
+
+def room_in(checkpoint: Checkpoint) -> int:
+    """How many tokens the messages of a conversation may have: a third of the context is kept for the answer."""
+    return checkpoint.model.config.max_position_embeddings * 2 // 3
+
+
+def settings_for(instruction: Instruction | None, settings: GenerationSettings | None = None) -> GenerationSettings:
+    """The settings, but with temperature 0 if only one answer to the instruction is right."""
+    settings = settings or GenerationSettings()
+    return replace(settings, temperature=0.0) if instruction and instruction.one_answer else settings
 
 
 def continue_text(checkpoint: Checkpoint, text: str, settings: GenerationSettings | None = None) -> PoemStream:
@@ -221,14 +245,28 @@ def iter_poems(
     the one with the highest `rank` is yielded. The first of them is the poem that `candidates=1` gives. Raises
     ValueError if there is not one seed for each title, or if `candidates` is below 1.
     """
-    settings = settings or GenerationSettings()
-    if candidates < 1:
-        raise ValueError(f"candidates is {candidates}, must be at least 1")
     if seeds is not None and len(seeds) != len(titles):
         raise ValueError(f"{len(seeds)} seeds for {len(titles)} titles")
-    limits = generation_limits(checkpoint.tokenizer, stop)
+    settings = settings_for(instruction, settings)
     seeds = seeds or [settings.seed] * len(titles)
     prompts = [prompt_ids(checkpoint, title, instruction) for title in titles]
+    return iter_answers(checkpoint, prompts, settings, seeds, stop=stop, batch_size=batch_size, candidates=candidates)
+
+
+def iter_answers(
+    checkpoint: Checkpoint,
+    prompts: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    seeds: Sequence[int],
+    *,
+    stop: str = "",
+    batch_size: int = 64,
+    candidates: int = 1,
+) -> Iterator[WrittenPoem]:
+    """What `iter_poems` does, for prompts instead of titles."""
+    if candidates < 1:
+        raise ValueError(f"candidates is {candidates}, must be at least 1")
+    limits = generation_limits(checkpoint.tokenizer, stop)
     tasks = [(seed, n, prompt) for seed, prompt in zip(seeds, prompts, strict=True) for n in range(candidates)]
     at_once = max(1, batch_size // candidates) * candidates
     for start in range(0, len(tasks), at_once):

@@ -1,35 +1,124 @@
 """What a model can be asked to do: one `Instruction` for each request.
 
-Training data, prompts, the command line, the title box and the model card all read the same object. A checkpoint
-keeps those that it was taught in `instructions.json`.
+Training data, prompts, the command line, the boxes, the model card and the evaluation all read the same object. A
+checkpoint keeps those that it was taught in `instructions.json`. Notebook 4 teaches `POEM`; `course_lib.tasks.many` has
+more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+from typing import Literal, NamedTuple
 
 from course_lib.poems import Poem
-from course_lib.prosody import scan
+from course_lib.prosody import Scansion, is_well_formed, scan
+
+Kind = Literal["sentence", "clause", "turn"]
+
+
+class Exchange(NamedTuple):
+    """One request and one answer: what the user gives, what the model writes, and the argument of the instruction."""
+
+    given: str  # a title, a line or a poem
+    answer: str
+    argument: str = ""  # what stands in place of {} in the wording
+
+
+def title_and_poem(poem: Poem, random: Random) -> Exchange:
+    """The exchange that most instructions ask for: a title is given, and the poem is the answer."""
+    return Exchange(poem.title, poem.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One request that a model is taught. Its name or its label chooses it."""
+    """One request that a model is taught. Its name or its label chooses it.
+
+    A `kind` of "sentence" is an instruction by itself. A "clause" is joined to a sentence: "…，押「東」韻". A "turn" is
+    what a person says later in a conversation: 再寫一首. In all of them, {} marks the place of an argument.
+    """
 
     name: str  # for the command line: "old-style"
     label: str  # for readers: "古體詩"
     wordings: tuple[str, ...]  # the sentences that make the request
-    fits: Callable[[Poem], bool] | None = None  # whether a poem answers it; None: every poem does
+    fits: Callable[[Poem], bool] | None = None  # whether a poem can be its example; None: every poem can
+    exchange: Callable[[Poem, Random], Exchange] = title_and_poem  # the example that a poem makes
+    check: Callable[[Exchange], bool] | None = None  # whether an answer obeys; None: if it is a poem that fits
+    given: Literal["title", "line", "poem"] = "title"  # what the user gives
+    one_answer: bool = False  # only one answer is right, so the likeliest characters are taken
+    kind: Kind = "sentence"
+    share: float = 1.0  # how often it is taught, compared with the others that fit
 
     @property
     def wording(self) -> str:
         """The first wording, which is used in prompts."""
         return self.wordings[0]
 
+    @property
+    def taught_wordings(self) -> tuple[str, ...]:
+        """The wordings to train on: all but the last, which tests if a model understands. The only one is taught."""
+        return self.wordings[:-1] or self.wordings
+
+    def can_use(self, poem: Poem) -> bool:
+        """Whether the poem can be an example."""
+        return self.fits is None or self.fits(poem)
+
+    def obeyed(self, exchange: Exchange) -> bool:
+        """Whether the answer does what was asked. It does not say whether the model ended the answer by itself."""
+        if self.check:
+            return self.check(exchange)
+        poem = Poem(exchange.given, "", tuple(exchange.answer.split("\n")))
+        return is_well_formed(exchange.answer) and self.can_use(poem)
+
+    def about(self, argument: str) -> "Instruction":
+        """The instruction with this argument in its wordings: rhyme=東.
+
+        Raises ValueError if it takes no argument, or if none is given.
+        """
+        takes_one = "{}" in self.wording
+        if takes_one != bool(argument):
+            example = f"{self.name}=…" if takes_one else self.name
+            raise ValueError(f"instruction {self.name} takes {'an' if takes_one else 'no'} argument: {example}")
+        if not takes_one:
+            return self
+
+        def check(exchange: Exchange) -> bool:
+            return self.obeyed(exchange._replace(argument=argument))
+
+        wordings = tuple(wording.format(argument) for wording in self.wordings)
+        name, label = f"{self.name}={argument}", f"{self.label}「{argument}」"
+        return replace(self, name=name, label=label, wordings=wordings, check=check)
+
+
+def joined(sentence: Instruction, clauses: Sequence[Instruction]) -> Instruction:
+    """A sentence with clauses, as one instruction: 請用以下題目寫一首七言絕句，押「東」韻. All of it must be obeyed.
+
+    It has two wordings, made of the first and of the last of each part. Raises ValueError if the parts are not a
+    sentence to a title and clauses.
+    """
+    if not clauses:
+        return sentence
+    if sentence.given != "title" or sentence.kind != "sentence" or any(each.kind != "clause" for each in clauses):
+        raise ValueError(f"{', '.join(i.name for i in (sentence, *clauses))}: only clauses can be added to a sentence")
+    parts = (sentence, *clauses)
+    return replace(
+        sentence,
+        name=",".join(part.name for part in parts),
+        label="，".join(part.label for part in parts),
+        wordings=tuple("".join(part.wordings[i] for part in parts) for i in (0, -1)),
+        check=lambda exchange: all(part.obeyed(exchange) for part in parts),
+    )
+
+
+@cache
+def scanned(text: str) -> Scansion:
+    """`prosody.scan`, but each text is scanned once: many instructions ask about the same poem."""
+    return scan(text)
+
 
 def is_old_style(poem: Poem) -> bool:
     """Whether a poem is not regulated verse (近體詩): it does not rhyme, or breaks a rule of form or tone."""
-    scansion = scan(poem.text)
+    scansion = scanned(poem.text)
     return not (scansion.rhymes and scansion.regulated)
 
 
@@ -44,42 +133,30 @@ def answered_by(poem: Poem, taught: Sequence[Instruction]) -> Instruction:
     Raises ValueError if the poem fits none of them.
     """
     for instruction in reversed(taught):
-        if instruction.fits is None or instruction.fits(poem):
+        if instruction.can_use(poem):
             return instruction
     raise ValueError(f"{poem.title} answers none of these instructions: {choices(taught)}; add 'poem', which fits all")
 
 
 def find(name: str, among: Sequence[Instruction]) -> Instruction:
-    """The instruction with this name or label. Raises a ValueError that lists the choices if there is none."""
-    for instruction in among:
-        if name in (instruction.name, instruction.label):
-            return instruction
-    raise ValueError(f"there is no instruction {name!r}; choose one of: {choices(among)}")
+    """The instruction with this name or label; "quatrain-7,rhyme=東" joins several, and gives one an argument.
+
+    A clause by itself is joined to the first instruction. Raises a ValueError that lists the choices if there is no
+    such instruction, or if the parts cannot be joined.
+    """
+    parts = []
+    for part in name.replace("，", ",").split(","):
+        asked, _, argument = part.strip().partition("=")
+        found = next((i for i in among if asked in (i.name, i.label)), None)
+        if found is None or found.kind == "turn":
+            raise ValueError(f"there is no instruction {asked!r}; choose one of: {choices(among)}")
+        parts.append(found.about(argument))
+    if parts[0].kind == "clause":
+        parts.insert(0, among[0])
+    return joined(parts[0], parts[1:])
 
 
 def choices(instructions: Iterable[Instruction]) -> str:
-    """Names and labels for a message: "poem (詩), old-style (古體詩)"."""
-    return ", ".join(f"{i.name} ({i.label})" for i in instructions)
-
-
-def to_rows(instructions: Iterable[Instruction]) -> list[dict[str, Any]]:
-    """The instructions as JSON values, for `instructions.json`. `fits` is left out."""
-    return [{"name": i.name, "label": i.label, "wordings": list(i.wordings)} for i in instructions]
-
-
-def from_rows(rows: Any) -> tuple[Instruction, ...]:
-    """The instructions of an `instructions.json`. `fits` comes from the instruction of that name in `ALL`.
-
-    Raises ValueError if the rows do not have the form that `to_rows` gives them.
-    """
-    fits = {i.name: i.fits for i in ALL}
-    taught = []
-    for row in rows if isinstance(rows, list) else [rows]:
-        match row:
-            case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings} if all(
-                isinstance(wording, str) for wording in others
-            ):
-                taught.append(Instruction(name, label, tuple(wordings), fits.get(name)))
-            case _:
-                raise ValueError(f"an instruction has a name, a label and a list of wordings; this one is {row!r}")
-    return tuple(taught)
+    """Names and labels for a message: "poem (詩), rhyme=… (押韻)"."""
+    offered = (each for each in instructions if each.kind != "turn")
+    return ", ".join(f"{i.name}{'=…' if '{}' in i.wording else ''} ({i.label})" for i in offered)

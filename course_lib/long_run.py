@@ -1,7 +1,7 @@
 """A long training run, from its first step or its last save, to a finished checkpoint; an average of several."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from course_lib.cards import average_card, card
 from course_lib.checkpoints import Checkpoint, CheckpointError, average, load_checkpoint, save_checkpoint
-from course_lib.evaluation import Evaluation, evaluate, held_out_loss
+from course_lib.evaluation import Evaluation, evaluate, held_out_loss, measure_obedience
+from course_lib.evaluation.obedience import Obedience
 from course_lib.losses import Loss
 from course_lib.model import PoetryModel
 from course_lib.poems import load_poems
@@ -20,10 +21,14 @@ Narrate = Callable[[Iterable[StepReport]], Iterable[StepReport]]
 
 
 class Outcome(NamedTuple):
-    """How good a trained model is: its loss on the validation poems; all test metrics if it was taught to answer."""
+    """How good a trained model is: its loss on the validation poems; all test metrics if it was taught to answer.
+
+    If it was taught to hold a conversation, there is also how often it obeys each of its instructions.
+    """
 
     validation: Loss
     test: Evaluation | None
+    obedience: Mapping[str, Obedience] | None = None
 
 
 def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate = iter) -> Outcome | None:
@@ -68,9 +73,13 @@ def as_saved(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def measured(checkpoint: Checkpoint) -> Outcome:
-    """The loss on the validation poems; if the model was taught to answer, also the metrics on the test poems."""
+    """All that applies to the checkpoint, on the validation and the test poems."""
     loss = held_out_loss(checkpoint, load_poems("validation"))
-    return Outcome(loss, evaluate(checkpoint, load_poems("test")) if checkpoint.instructions else None)
+    if not checkpoint.instructions:
+        return Outcome(loss, None)
+    poems = load_poems("test")
+    converses = any(each.kind == "turn" for each in checkpoint.instructions)
+    return Outcome(loss, evaluate(checkpoint, poems), measure_obedience(checkpoint, poems) if converses else None)
 
 
 def check_writable(*folders: Path) -> None:

@@ -161,6 +161,12 @@ def rhyme(lines: Sequence[str]) -> Rhyme:
     return Rhyme(group, tuple(words), tuple(faults))
 
 
+def opposed(above: str, below: str) -> bool:
+    """Whether characters 2, 4 (and 6) of two lines have opposite tones (對), where both tones are sure."""
+    pairs = zip(tones(above)[1:-1:2], tones(below)[1:-1:2], strict=False)
+    return all(a != b for a, b in pairs if a.is_sure() and b.is_sure())
+
+
 Tones = tuple[Tone, ...]
 LICENCE = tuple(map(Tone, "平平仄平仄"))  # 王力 allows this end of a line, although it does not alternate
 

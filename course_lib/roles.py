@@ -9,7 +9,7 @@ title that reads `<RES>` stays a title.
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
-from course_lib.instructions import POEM, Instruction
+from course_lib.instructions import POEM, Exchange, Instruction, answered_by
 from course_lib.poems import Poem
 
 INSTRUCTION, INPUT, RESPONSE = ROLE_TOKENS = ("<INS>", "<INP>", "<RES>")
@@ -27,6 +27,9 @@ class Message(TypedDict):
     content: str
 
 
+Conversation = list[Message]
+
+
 def pretraining_text(poem: Poem) -> str:
     """A poem as the base model reads it: the title, one couplet a row, a blank row."""
     return f"{poem.title}\n{poem.text}\n\n"
@@ -34,7 +37,8 @@ def pretraining_text(poem: Poem) -> str:
 
 def prompt_segments(title: str, instruction: Instruction = POEM) -> list[Segment]:
     """The prompt: the instruction, the title, and a response that is still empty."""
-    return [(INSTRUCTION, instruction.wording), (INPUT, title), (RESPONSE, "")]
+    system = [(INSTRUCTION, instruction.wording)] if instruction.wording else []  # your own data may have none
+    return [*system, (INPUT, title), (RESPONSE, "")]
 
 
 def example_segments(poem: Poem, instruction: Instruction = POEM) -> list[Segment]:
@@ -56,6 +60,41 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
         if message["role"] == "assistant":
             segments.append((END, ""))
     return [*segments, (RESPONSE, "")] if open_response else segments
+
+
+def opening(system: str, exchange: Exchange) -> Conversation:
+    """The first messages of a conversation. Without a system line, they are only two."""
+    messages = [
+        Message(role="system", content=system),
+        Message(role="user", content=exchange.given),
+        Message(role="assistant", content=exchange.answer),
+    ]
+    return messages if system else messages[1:]
+
+
+def plain_conversations(poems: Sequence[Poem], instructions: Sequence[Instruction]) -> list[Conversation]:
+    """Each poem as the answer to the last of `instructions` that it fits, in the instruction's first wording.
+
+    Raises ValueError if a poem fits no instruction.
+    """
+    distinct = dict.fromkeys(poems)
+    made = {p: opening(answered_by(p, instructions).wording, Exchange(p.title, p.text)) for p in distinct}
+    return [made[poem] for poem in poems]
+
+
+def within(messages: Conversation, room: int) -> Conversation:
+    """The messages without the oldest answers, so that they have at most `room` tokens.
+
+    With each answer, the request after it goes too: the first request, which has the title, now asks for the next
+    answer. Raises ValueError if there is nothing more to leave out.
+    """
+    kept = list(messages)
+    while sum(1 + len(text) for _, text in message_segments(kept)) > room:
+        oldest = next((i for i, message in enumerate(kept) if message["role"] == "assistant"), len(kept))
+        if oldest + 2 > len(kept):
+            raise ValueError(f"the conversation is too long: at most {room} characters can be read")
+        del kept[oldest : oldest + 2]
+    return kept
 
 
 def spelled_out(segments: Sequence[Segment]) -> str:

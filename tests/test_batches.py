@@ -21,7 +21,8 @@ from course_lib.batches import (
 )
 from course_lib.instructions import ALL, OLD_STYLE, POEM, Instruction
 from course_lib.poems import Poem, load_poems
-from course_lib.roles import example_segments, message_segments, pretraining_text, prompt_segments
+from course_lib.roles import Conversation, example_segments, message_segments, pretraining_text, prompt_segments
+from course_lib.tasks import MANY, mixed_conversations
 from course_lib.tokenizer import CharacterTokenizer
 
 NewBatches = Callable[[int], Batches]  # from a seed
@@ -158,6 +159,39 @@ def test_each_poem_answers_its_instruction(shipped_tokenizer: CharacterTokenizer
     assert list(batches.examples) == expected
     with pytest.raises(ValueError, match="登鸛雀樓 answers none of these instructions"):
         InstructionBatches.from_poems(poems, shipped_tokenizer, context=256, batch_size=1, instructions=[OLD_STYLE])
+
+
+def test_the_answers_of_conversations_and_their_ends_are_learned_and_nothing_else(
+    shipped_tokenizer: CharacterTokenizer,
+) -> None:
+    on_one_title = [replace(poem, title="江月") for poem in load_poems("validation")[:90]]  # for many turns
+    talks = mixed_conversations(on_one_title, MANY)
+    assert max(map(len, talks)) > 5
+    batches = InstructionBatches.from_conversations(talks, shipped_tokenizer, context=2048, batch_size=2)
+    for talk, example in zip(talks, batches.examples, strict=True):
+        answers = [message["content"] for message in talk if message["role"] == "assistant"]
+        expected = [i for answer in answers for i in (*shipped_tokenizer.encode(answer), shipped_tokenizer.eos_id)]
+        assert [label for label in example.labels if label != IGNORE] == expected
+        assert example.input_ids == shipped_tokenizer.encode_segments(message_segments(talk))
+        assert all(label in (IGNORE, i) for i, label in zip(example.input_ids, example.labels, strict=True))
+
+
+def test_conversations_are_cut_or_left_out_where_the_context_ends(tokenizer: CharacterTokenizer) -> None:
+    talk: Conversation = [
+        {"role": "user", "content": "江"},
+        {"role": "assistant", "content": "月"},  # 5 tokens so far
+        {"role": "user", "content": "山"},
+        {"role": "assistant", "content": "雨"},
+    ]
+    learned = {}
+    for context in (4, 5, 8, 9, 64):
+        (example,) = InstructionBatches.from_conversations(
+            [talk, [{"role": "user", "content": "江" * 64}, *talk[1:]]], tokenizer, context=context, batch_size=1
+        ).examples
+        learned[context] = tokenizer.decode([i for i in example.labels if i != IGNORE], show_special_tokens=True)
+    assert learned == {4: "月", 5: "月<EOS>", 8: "月<EOS>", 9: "月<EOS>雨", 64: "月<EOS>雨<EOS>"}
+    with pytest.raises(ValueError, match="no examples to make batches of"):
+        InstructionBatches.from_conversations([talk], tokenizer, context=3, batch_size=1)
 
 
 def test_a_poem_that_comes_twice_is_prepared_once(tokenizer: CharacterTokenizer, poems: list[Poem]) -> None:

@@ -68,7 +68,7 @@ def test_the_card_of_a_fine_tuned_model(
     assert facts["tokens_seen"] == folder.reports()[-1].tokens_seen
     assert facts["hardware"] == MACHINE.full_name
     assert (facts["settings"]["batch_size"], facts["settings"]["seed"]) == (2, 0)
-    assert not {"steps", "evaluate_every", "patience"} & facts["settings"].keys()
+    assert not {"steps", "evaluate_every", "evaluate_at", "patience"} & facts["settings"].keys()
     assert "`parent`" in text
     assert f"- `poem`: {POEM.wording}\n- `old-style`: {OLD_STYLE.wording}\n" in text
     assert yaml.safe_load(yaml.safe_dump(facts)) == facts
@@ -176,5 +176,5 @@ def test_the_shipped_cards_are_told_as_a_new_one_would_be(repository: Path, name
 
 def test_the_stories_lie_with_the_assets(repository: Path) -> None:
     assert repository / "assets" == paths.ASSETS
-    stories = {"average.md", "base.md", "distilled.md", "finetuned.md", "held_out.md"}
+    stories = {"average.md", "base.md", "distilled.md", "finetuned.md", "held_out.md", "instructed.md", "own_data.md"}
     assert {path.name for path in (paths.ASSETS / "cards").iterdir()} == stories

@@ -1,6 +1,7 @@
 """Poems are reproducible, end for a stated reason, repeat no line, and hold nothing but characters."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,22 @@ from course_lib.generation import (
     continue_text,
     generate,
     generation_limits,
+    iter_answers,
     iter_poems,
     log_likelihood,
     prompt_ids,
     rank,
+    reply,
+    room_in,
+    settings_for,
     write,
 )
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import DEMO_TITLE, load_poems
 from course_lib.prosody import han, split_lines
+from course_lib.roles import Conversation, message_segments
 from course_lib.sampling import GenerationSettings, Repetition, absorb, draw, text_key
+from course_lib.tasks import MANY
 from course_lib.titles import read_title
 
 TITLES = ["江月", "山雨", "夜雨江月", "月", "花開", "山中一夜雨"]
@@ -129,6 +136,69 @@ def test_the_shipped_model_answers_its_second_instruction_with_another_kind_of_p
         poems = list(iter_poems(shipped, titles, chosen, instruction=shipped.instruction(name)))
         kinds[name] = sum(prosody.scan(poem.text).regulated for poem in poems)
     assert kinds["poem"] > kinds["古體詩"] + 20
+
+
+def test_where_one_answer_is_right_the_likeliest_characters_are_taken(checkpoint: Checkpoint) -> None:
+    chosen = GenerationSettings(temperature=1.5, seed=4)
+    greedy = replace(chosen, temperature=0.0)
+    assert [row.name for row in MANY if settings_for(row, chosen) == greedy] == ["title", "name-form", "punctuate"]
+    assert settings_for(POEM, chosen) == settings_for(None, chosen) == chosen
+    assert settings_for(POEM) == settings_for(None) == GenerationSettings()
+    (naming,) = (row for row in MANY if row.name == "title")
+    likeliest = "".join(reply(checkpoint, talk(naming.wording, "江月"), greedy))
+    assert "".join(write(checkpoint, "江月", chosen, naming)) == likeliest
+    assert next(iter_poems(checkpoint, ["江月"], chosen, instruction=naming)).text == likeliest
+    assert "".join(write(checkpoint, "江月", chosen, POEM)) != "".join(write(checkpoint, "江月", greedy, POEM))
+
+
+# --- a conversation -------------------------------------------------------------------------------
+
+
+def talk(*contents: str) -> Conversation:
+    """A system line, and what user and assistant say in turn."""
+    system, *turns = contents
+    said: Conversation = [{"role": "system", "content": system}]
+    for number, content in enumerate(turns):
+        said.append({"role": "assistant" if number % 2 else "user", "content": content})
+    return said
+
+
+def test_the_answer_to_a_title_is_the_poem_on_it(checkpoint: Checkpoint) -> None:
+    chosen = GenerationSettings(temperature=1.5, seed=2, max_new_tokens=20)
+    for candidates in (1, 3):
+        answer = reply(checkpoint, talk(POEM.wording, "江月"), chosen, candidates)
+        poem = write(checkpoint, "江月", chosen, candidates=candidates)
+        assert ("".join(answer), answer.reason) == ("".join(poem), poem.reason)
+
+
+def test_the_whole_conversation_is_read_as_far_as_there_is_room(checkpoint: Checkpoint) -> None:
+    assert room_in(checkpoint) == 42  # of 64
+    chosen = GenerationSettings(temperature=1.5, max_new_tokens=20)
+
+    def answer(messages: Conversation) -> str:
+        return "".join(reply(checkpoint, messages, chosen))
+
+    def read_as(messages: Conversation) -> str:
+        """The answer to a prompt that is nothing but these messages."""
+        prompt = checkpoint.tokenizer.encode_segments(message_segments(messages, open_response=True))
+        return next(iter_answers(checkpoint, [prompt], chosen, [chosen.seed])).text
+
+    short = talk("山", "江月", "江花開。", "月")
+    assert answer(short) == read_as(short) != answer(short[:2])
+    fits, long = talk("山", "江" * 10, "花" * 21, "月" * 5), talk("山", "江" * 10, "花" * 22, "月" * 5)
+    assert answer(fits) == read_as(fits)
+    assert answer(long) == read_as(long[:2]) != read_as(long)
+    with pytest.raises(ValueError, match="the conversation is too long: at most 42 characters can be read"):
+        reply(checkpoint, talk("山", "江" * 40))
+
+
+def test_answers_to_prompts_come_in_order_with_a_seed_for_each(checkpoint: Checkpoint) -> None:
+    chosen = GenerationSettings(temperature=1.5, max_new_tokens=20)
+    prompts = [prompt_ids(checkpoint, title) for title in TITLES]
+    poems = list(iter_poems(checkpoint, TITLES, chosen, seeds=range(6), candidates=2))
+    assert list(iter_answers(checkpoint, prompts, chosen, range(6), candidates=2, batch_size=5)) == poems
+    with pytest.raises(ValueError, match="zip"):
+        list(iter_answers(checkpoint, prompts, chosen, [0]))
 
 
 # --- why it ended ---------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from by_hand import base_model, nats, with_more
 
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine.machine import Machine
-from course_lib.evaluation.held_out import held_out_loss, loss_rows, losses, unknown_share
+from course_lib.evaluation.held_out import held_out_loss, loss_rows, losses, plain, unknown_share
 from course_lib.evaluation.metrics import Estimate
-from course_lib.instructions import POEM, Instruction
+from course_lib.instructions import ALL, POEM, Instruction
 from course_lib.poems import Poem
 from course_lib.recipes import finetuning
 from course_lib.roles import END, RESPONSE, example_segments, pretraining_text
+from course_lib.tasks import FORMS, MANY
 from course_lib.training import Trainer, TrainingSettings
 
 
@@ -39,6 +40,16 @@ def test_each_poem_is_read_under_the_instruction_that_it_answers(checkpoint: Che
         whole += nats(taught, taught.tokenizer.encode_segments(example_segments(poem, instruction)))
     assert held_out_loss(taught, poems).whole == pytest.approx(sum(whole) / len(whole), abs=1e-5)
     assert held_out_loss(taught, poems).whole != pytest.approx(held_out_loss(checkpoint, poems).whole, abs=1e-4)
+
+
+def test_models_of_few_and_of_many_instructions_read_the_same_prompts(
+    checkpoint: Checkpoint, poems: list[Poem]
+) -> None:
+    assert [row.name for row in plain(MANY)] == ["poem", "old-style"]
+    assert plain(ALL) == list(ALL)
+    assert plain(FORMS) == []
+    few, many = (held_out_loss(checkpoint.with_roles(taught), poems) for taught in (ALL, MANY))
+    assert many == few
 
 
 def test_plain_text_loss_by_hand(checkpoint: Checkpoint, poems: list[Poem]) -> None:

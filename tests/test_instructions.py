@@ -1,12 +1,14 @@
 """Which instruction a poem answers, how one is chosen, and how they are written to a file."""
 
 import json
+import re
 
 import pytest
 
-from course_lib.instructions import ALL, OLD_STYLE, POEM, Instruction, answered_by, find, from_rows, to_rows
+from course_lib.instructions import ALL, OLD_STYLE, POEM, Exchange, Instruction, answered_by, choices, find, joined
 from course_lib.poems import Poem, load_poems
 from course_lib.prosody import scan
+from course_lib.tasks import MANY, from_rows, to_rows
 
 RAIN = (
     "好雨知時節，當春乃發生。",
@@ -66,6 +68,117 @@ def test_an_instruction_is_found_by_name_or_label() -> None:
         find("sonnet", ALL)
     with pytest.raises(ValueError, match=r"no instruction 'old-style'; choose one of: poem \(詩\)$"):
         find("old-style", [POEM])
+
+
+# --- arguments and clauses ------------------------------------------------------------------------
+
+TOWER = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"
+NAMED = {row.name: row for row in MANY}
+
+
+def test_the_last_wording_is_kept_for_the_test_unless_it_is_the_only_one() -> None:
+    three = Instruction("three", "三", ("一", "二", "三"))
+    assert (three.wording, three.taught_wordings) == ("一", ("一", "二"))
+    assert POEM.taught_wordings == POEM.wordings == (POEM.wording,)
+
+
+def test_an_answer_obeys_if_it_is_a_poem_that_fits_or_if_the_check_says_so() -> None:
+    assert POEM.obeyed(Exchange("登鸛雀樓", TOWER))
+    assert not POEM.obeyed(Exchange("登鸛雀樓", TOWER[:-1]))
+    assert not OLD_STYLE.obeyed(Exchange("登鸛雀樓", TOWER))
+    assert SPRING.obeyed(Exchange("", TOWER.replace("海", "春")))
+    assert not SPRING.obeyed(Exchange("春", TOWER))  # the title does not count
+    short = Instruction("short", "短", ("請",), check=lambda exchange: len(exchange.answer) < len(exchange.given))
+    assert [short.obeyed(Exchange("江月", answer)) for answer in ("江", "江月")] == [True, False]
+
+
+def test_an_argument_stands_in_every_wording_and_in_the_check() -> None:
+    rhyme = NAMED["rhyme"].about("尤")
+    assert (rhyme.name, rhyme.label) == ("rhyme=尤", "押韻「尤」")
+    assert rhyme.wordings == ("，押「尤」韻", "，用「尤」韻", "，韻腳用「尤」部", "，要押「尤」字韻", "，限「尤」韻")
+    assert rhyme.obeyed(Exchange("", TOWER))
+    assert not NAMED["rhyme"].about("東").obeyed(Exchange("", TOWER, "尤"))  # the exchange cannot say otherwise
+    assert POEM.about("") is POEM
+    with pytest.raises(ValueError, match=r"^instruction poem takes no argument: poem$"):
+        POEM.about("東")
+    with pytest.raises(ValueError, match=r"^instruction rhyme takes an argument: rhyme=…$"):
+        NAMED["rhyme"].about("")
+
+
+def test_clauses_join_a_sentence_in_its_first_and_last_wording() -> None:
+    form, rhyme, heads = NAMED["quatrain-5"], NAMED["rhyme"].about("尤"), NAMED["acrostic"].about("白黃欲更")
+    whole = joined(form, [rhyme, heads])
+    assert whole.name == "quatrain-5,rhyme=尤,acrostic=白黃欲更"
+    assert whole.label == "五言絕句，押韻「尤」，藏頭「白黃欲更」"
+    assert whole.wordings == (
+        "請用以下題目寫一首五言絕句，押「尤」韻，以「白黃欲更」藏頭",
+        "這個題目，請你寫成一首五言絕句，限「尤」韻，首字依次是「白黃欲更」",
+    )
+    assert whole.obeyed(Exchange("", TOWER))
+    for other in (
+        joined(NAMED["quatrain-7"], [rhyme, heads]),
+        joined(form, [NAMED["rhyme"].about("東"), heads]),
+        joined(form, [rhyme, NAMED["acrostic"].about("白黃更欲")]),
+    ):
+        assert not other.obeyed(Exchange("", TOWER)), other.name
+    assert joined(form, []) is form
+
+
+def test_only_clauses_join_and_only_a_sentence_about_a_title() -> None:
+    rhyme = NAMED["rhyme"].about("尤")
+    for sentence, clause in (
+        (NAMED["title"], rhyme),
+        (NAMED["continue"], rhyme),
+        (rhyme, rhyme),
+        (POEM, OLD_STYLE),
+        (POEM, NAMED["another"]),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^{sentence.name}, {clause.name}: only clauses can be added to a sentence"
+        ):
+            joined(sentence, [clause])
+
+
+def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
+    expected = "請用以下題目寫一首七言絕句，押「東」韻，以「春夜喜雨」藏頭"
+    for asked in (
+        "quatrain-7,rhyme=東,acrostic=春夜喜雨",
+        "七言絕句，押韻=東，藏頭=春夜喜雨",
+        " quatrain-7 , 押韻=東, acrostic=春夜喜雨 ",
+    ):
+        assert find(asked, MANY).wording == expected
+    assert find("rhyme=東", MANY).wording == "請用以下題目寫一首詩，押「東」韻"  # joined to the first instruction
+    assert find("title", MANY) is NAMED["title"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("", "there is no instruction ''; choose one of: poem"),
+        ("quatrain-7,sonnet", "there is no instruction 'sonnet'"),
+        ("another", "there is no instruction 'another'"),  # it is said later, in a conversation
+        ("再來一首", "there is no instruction '再來一首'"),
+        ("rhyme", "instruction rhyme takes an argument: rhyme=…"),
+        ("rhyme=", "instruction rhyme takes an argument: rhyme=…"),
+        ("poem=東", "instruction poem takes no argument: poem"),
+        ("title,rhyme=東", "title, rhyme=東: only clauses can be added to a sentence"),
+        ("quatrain-7,quatrain-5", "quatrain-7, quatrain-5: only clauses can be added to a sentence"),
+        ("rhyme=東,quatrain-5", "poem, rhyme=東, quatrain-5: only clauses can be added to a sentence"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(asked: str, says: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(says)):
+        find(asked, MANY)
+
+
+def test_the_choices_name_arguments_and_no_turns() -> None:
+    offered = choices(MANY)
+    assert offered.startswith("poem (詩), old-style (古體詩), quatrain-5 (五言絕句), ")
+    assert "rhyme=… (押韻), acrostic=… (藏頭), continue (續寫)" in offered
+    assert "another" not in offered
+
+
+# --- the file -------------------------------------------------------------------------------------
 
 
 def test_instructions_survive_a_file() -> None:

@@ -6,7 +6,7 @@ from by_hand import FIVE
 from course_lib.evaluation.judge import judge, obedience, passes, shuffled
 from course_lib.evaluation.metrics import Estimate
 from course_lib.evaluation.novelty import PoemIndex
-from course_lib.generation import WrittenPoem
+from course_lib.generation import Reason, WrittenPoem
 from course_lib.instructions import OLD_STYLE, POEM, Instruction
 from course_lib.poems import Poem
 from course_lib.prosody import alternates, han, tones
@@ -32,7 +32,7 @@ def test_texts_are_judged_as_counting_by_hand_says() -> None:
     assert found.pop("alternating") == 1
     assert found == {
         "ended": 0.75,
-        "well_formed": 0.75,
+        "well_formed": 1,
         "repeats_a_line": 0.25,
         "strange": found["strange"],
         "rhymes": 0.5,
@@ -44,10 +44,23 @@ def test_texts_are_judged_as_counting_by_hand_says() -> None:
     }
 
 
-def test_ended_and_well_formed_are_two_things() -> None:
-    texts = [WrittenPoem(FIVE, "length"), WrittenPoem(FIVE[:-1], "end"), WrittenPoem(FIVE, "end")]
-    found = values(judge(texts, INDEX))
-    assert (found["ended"], found["well_formed"]) == (2 / 3, 2 / 3)
+@pytest.mark.parametrize(
+    ("text", "reason", "ended", "well_formed"),
+    [
+        (FIVE, "end", 1, 1),
+        (FIVE[:-1], "end", 1, 0),
+        (FIVE[:-1], "length", 0, 0),  # cut off in its first poem
+        (FIVE, "length", 0, 1),
+        (f"{FIVE}\n\n", "stopped", 0, 1),
+        (f"{FIVE}\n\n春望\n國破", "length", 0, 1),
+        (f"{FIVE[:-1]}\n\n{FIVE}", "length", 0, 0),
+    ],
+)
+def test_the_end_is_judged_once_and_the_form_on_the_first_poem(
+    text: str, reason: Reason, ended: int, well_formed: int
+) -> None:
+    found = values(judge([WrittenPoem(text, reason)], INDEX))
+    assert (found["ended"], found["well_formed"]) == (ended, well_formed)
 
 
 def test_a_text_is_strange_if_one_of_its_characters_is_in_no_poem_of_the_index() -> None:

@@ -17,6 +17,7 @@ from course_lib.prosody import (
     form,
     han,
     is_well_formed,
+    opposed,
     readings,
     rhyme,
     rhyme_rows,
@@ -258,6 +259,23 @@ def test_opposition_and_adhesion() -> None:
     assert faults_of(first, second, "仄仄平平仄", "平平仄仄平", first, second) == []
     assert faults_of(first, "平平仄仄平") == [Fault("opposition", 1, 1)]
     assert faults_of(first, second, first, second) == [Fault("adhesion", 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [
+        ("白日依山盡", "黃河入海流", True),
+        ("白日依山盡", "更上一層樓", False),
+        ("風急天高猿嘯哀", "渚清沙白鳥飛迴", True),
+        ("平平平平平仄平", "平仄平仄平平平", True),
+        ("平平平平平仄平", "平仄平仄平仄平", False),  # only character 6
+        ("平平平平平", "平仄平平平", False),  # only character 4
+        ("平平平平平", "仄仄平仄仄", True),  # characters 1, 3 and 5 are free
+        ("平囗平看平", "平平平平平", True),  # no reading, or two
+    ],
+)
+def test_two_lines_are_opposed_at_every_second_character(above: str, below: str, expected: bool) -> None:
+    assert opposed(above, below) == opposed(below, above) == expected
 
 
 def test_characters_of_two_tones_or_none_are_no_fault() -> None:

@@ -17,12 +17,12 @@ from course_lib.batches import InstructionBatches, PlainTextBatches
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine import Machine
 from course_lib.evaluation import held_out_loss
-from course_lib.instructions import ALL, OLD_STYLE, POEM
+from course_lib.instructions import ALL, OLD_STYLE, POEM, Instruction
 from course_lib.losses import distillation_sums
 from course_lib.model import ModelConfig
 from course_lib.poems import Poem
-from course_lib.recipes import Recipe, distillation, finetuning, pretraining, tang_weighted
-from course_lib.roles import pretraining_text
+from course_lib.recipes import Recipe, conversing, distillation, finetuning, pretraining, tang_weighted
+from course_lib.roles import Conversation, plain_conversations, pretraining_text
 from course_lib.tokenizer import CharacterTokenizer
 from course_lib.training import Trainer, TrainingSettings
 
@@ -147,6 +147,50 @@ def test_a_number_of_epochs_that_has_no_end_or_no_beginning_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"epochs is {epochs:g}, must be a number above 0"):
         finetuning(base, poems).steps_for(epochs)
+
+
+# --- any conversations ----------------------------------------------------------------------------
+
+TALKS: list[Conversation] = [
+    [{"role": "user", "content": "江月"}, {"role": "assistant", "content": "山雨。"}],
+    [{"role": "system", "content": "山"}, {"role": "user", "content": "雨"}, {"role": "assistant", "content": "開。"}],
+]
+
+
+def test_conversing_trains_a_copy_on_what_the_assistant_says(base: Checkpoint) -> None:
+    own = Instruction("own", "自", ("山",))
+    recipe = conversing(base, TALKS, evaluation=TALKS[:1], instructions=[own], batch_size=2, seed=3)
+    assert isinstance(recipe.batches, InstructionBatches)
+    assert isinstance(recipe.evaluation, InstructionBatches)
+    assert (recipe.kind, recipe.batches.seed, recipe.evaluation.seed) == ("instruction", 3, None)
+    assert (recipe.checkpoint.instructions, recipe.poems) == ((own,), ())
+    assert [len(example.input_ids) for example in recipe.batches.examples] == [8, 8]
+    assert len(recipe.evaluation.examples) == 1
+    before = weights(base)
+    losses = train(recipe, 4)
+    assert losses[-1] < losses[0] - 0.5
+    assert are_equal(weights(base), before)
+    assert conversing(base, TALKS).evaluation is None
+
+
+def test_finetuning_is_conversing_about_poems(base: Checkpoint, poems: list[Poem]) -> None:
+    by_poems = finetuning(base, poems, instructions=ALL, batch_size=2)
+    by_talks = conversing(base, plain_conversations(poems, ALL), instructions=ALL, poems=poems, batch_size=2)
+    assert by_poems.identity == by_talks.identity
+    assert by_poems.poems == by_talks.poems == poems
+    ours, theirs = (recipe.batches for recipe in (by_poems, by_talks))
+    assert isinstance(ours, InstructionBatches)
+    assert isinstance(theirs, InstructionBatches)
+    assert ours.examples == theirs.examples
+
+
+def test_other_conversations_are_another_run(base: Checkpoint, poems: list[Poem]) -> None:
+    identity = conversing(base, TALKS, poems=poems).identity
+    assert identity == conversing(base, list(TALKS), poems=poems).identity
+    changed: Conversation = [*TALKS[0][:1], {"role": "assistant", "content": "山月。"}]
+    for other in ([changed, TALKS[1]], TALKS[::-1], TALKS[:1]):
+        assert conversing(base, other, poems=poems).identity["sha256_of_poems"] != identity["sha256_of_poems"]
+    assert conversing(base, TALKS, instructions=ALL).identity["instructions"] == "poem,old-style"
 
 
 # --- which run it is ------------------------------------------------------------------------------

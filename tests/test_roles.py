@@ -12,12 +12,14 @@ from course_lib.instructions import OLD_STYLE, POEM, Instruction
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem
 from course_lib.roles import (
+    Conversation,
     Message,
     example_segments,
     message_segments,
     pretraining_text,
     prompt_segments,
     spelled_out,
+    within,
 )
 from course_lib.tokenizer import CharacterTokenizer
 
@@ -88,6 +90,40 @@ def test_segments_lose_nothing_of_a_conversation() -> None:
 def test_a_wrong_role_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'robot' is none of system, user, assistant"):
         message_segments([{"role": "robot", "content": "嗶"}])  # type: ignore[typeddict-item]
+
+
+# --- what fits into the context -------------------------------------------------------------------
+
+LONG: Conversation = [
+    {"role": "system", "content": "寫詩"},  # 3 tokens
+    {"role": "user", "content": "江月"},  # 3
+    {"role": "assistant", "content": "江月何人見"},  # 7, with its end
+    {"role": "user", "content": "再寫一首"},  # 5
+    {"role": "assistant", "content": "江花幾度開"},  # 7
+    {"role": "user", "content": "請再寫一首"},  # 6
+]
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [(31, [0, 1, 2, 3, 4, 5]), (30, [0, 1, 4, 5]), (19, [0, 1, 4, 5]), (18, [0, 1]), (6, [0, 1])],
+)
+def test_the_oldest_answers_are_left_out_with_the_requests_after_them(room: int, kept: list[int]) -> None:
+    before = list(LONG)
+    assert within(LONG, room) == [LONG[i] for i in kept]
+    assert before == LONG
+    assert sum(1 + len(text) for _, text in message_segments(within(LONG, room))) <= room
+
+
+def test_a_conversation_without_a_system_line_can_be_shortened_too() -> None:
+    assert within(LONG[1:], 20) == [LONG[1], LONG[4], LONG[5]]
+    assert within([], 0) == []
+
+
+def test_a_request_is_never_left_out_by_itself() -> None:
+    for messages, room in ((LONG, 5), (LONG[:2], 5), (LONG[:3], 12), (LONG[2:3], 6)):
+        with pytest.raises(ValueError, match=f"the conversation is too long: at most {room} characters can be read"):
+            within(messages, room)
 
 
 # --- the chat template, as transformers runs it ---------------------------------------------------

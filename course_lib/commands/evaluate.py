@@ -1,11 +1,28 @@
 """The commands `evaluate-loss` and `evaluate`: how good a checkpoint is."""
 
+from __future__ import annotations
+
 import json
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 from course_lib import paths
-from course_lib.commands.options import Asked, Comparable, Device, Folder, Json, SplitChoice, open_checkpoint, option
+from course_lib.commands.options import (
+    Asked,
+    Comparable,
+    Device,
+    Folder,
+    Json,
+    Refusal,
+    SplitChoice,
+    open_checkpoint,
+    option,
+)
 from course_lib.poems import load_poems
+
+if TYPE_CHECKING:
+    from course_lib.evaluation.held_out import Progress
 
 
 def evaluate_loss(
@@ -41,7 +58,10 @@ def evaluate(
     checkpoint: Folder = None,
     split: SplitChoice = "test",
     instruction: Asked = None,
-    titles: Annotated[int, option(min=1, help="Write poems on this many titles.")] = 200,
+    obedience: Annotated[bool, option("--obedience", help="Measure how often it obeys each instruction.")] = False,
+    titles: Annotated[
+        int | None, option(min=1, help="Write poems on this many titles.", show_default="200; with --obedience 100")
+    ] = None,
     candidates: Annotated[int, option(min=1, help="Also judge the best of this many poems for each title.")] = 1,
     seed: Annotated[int, option(help="The same seed gives the same table.")] = 0,
     device: Device = None,
@@ -55,29 +75,33 @@ def evaluate(
     titles, and the real poems with their characters shuffled. Losses are measured on all poems of the split.
 
     The range in brackets is a 95 % interval: for other titles, the figure would probably be in this range.
-    """
-    from tqdm import tqdm
 
-    from course_lib.checkpoints import WEIGHTS, load_checkpoint
-    from course_lib.evaluation import compare, side_by_side
+    With --obedience, the table says instead how often the model obeys each instruction that it was taught, and how
+    often in a wording that it was not taught.
+    """
+    from course_lib.evaluation import compare, measure_obedience, obedience_table, side_by_side
     from course_lib.sampling import GenerationSettings
 
     opened, machine = open_checkpoint(checkpoint, device, precision)
-    with tqdm(unit="poem", disable=None, leave=False) as bar:
+    poems, settings = load_poems(split), GenerationSettings(seed=seed)
+    if obedience:
+        if not opened.instructions:
+            raise Refusal("a base model was taught no instruction, so there is none that it could obey")
+        with shown_progress() as show:
+            obeyed = measure_obedience(opened, poems, titles or 100, settings, show)
+        rows = {name: row._asdict() for name, row in obeyed.items()}
+        print(json.dumps(rows, ensure_ascii=False) if as_json else obedience_table(obeyed))
+        return
+    from course_lib.checkpoints import WEIGHTS, load_checkpoint
 
-        def show(stage: str, done: int, total: int) -> None:
-            bar.desc = f"{stage}: "
-            bar.n = done
-            bar.total = total
-            bar.refresh()
-
+    with shown_progress() as show:
         columns = compare(
             opened,
-            load_poems(split),
+            poems,
             base=load_checkpoint(paths.BASE, machine.device) if (paths.BASE / WEIGHTS).is_file() else None,
-            titles=titles,
+            titles=titles or 200,
             candidates=candidates,
-            settings=GenerationSettings(seed=seed),
+            settings=settings,
             precision=machine.precision,
             instruction=opened.instruction(instruction) if instruction else None,
             progress=show,
@@ -87,3 +111,19 @@ def evaluate(
         print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
     else:
         print(side_by_side(columns))
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """A function that shows on stderr how far an evaluation is; the line goes away in the end."""
+    from tqdm import tqdm
+
+    with tqdm(unit="poem", disable=None, leave=False) as bar:
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.desc = f"{stage}: "
+            bar.n = done
+            bar.total = total
+            bar.refresh()
+
+        yield show

@@ -105,9 +105,9 @@ class RunOptions:
         names = cast("list[Dynasty]", self.dynasties.split(","))  # load_poems raises ValueError for any other name
         return [poem for name in names for poem in load_poems("train", name)][: self.poems]
 
-    def bind(self, method: Callable[Inputs, Recipe]) -> Callable[Inputs, Recipe]:
+    def bind(self, method: Callable[Inputs, Recipe], **given: Any) -> Callable[Inputs, Recipe]:
         """The training method, with the arguments that all methods share: validation poems, batch size and seed."""
-        shared = {"evaluation": load_poems("validation"), "batch_size": self.batch_size, "seed": self.seed}
+        shared = {"evaluation": load_poems("validation"), "batch_size": self.batch_size, "seed": self.seed, **given}
         return cast("Callable[Inputs, Recipe]", partial(cast("Any", method), **shared))
 
 

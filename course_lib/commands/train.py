@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +11,10 @@ import typer
 
 from course_lib import paths
 from course_lib.commands.options import Refusal, RunOptions, note, option, with_run_options
+from course_lib.poems import load_poems
 
 if TYPE_CHECKING:
+    from course_lib.checkpoints import Checkpoint
     from course_lib.engine.machine import Machine
     from course_lib.long_run import Outcome
     from course_lib.recipes import Recipe
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 
 BASE = "assets/checkpoints/base"  # as the help names it
+TO_TEACH = "What to teach: poem; poem,old-style; or many."
 
 
 @with_run_options(RunOptions())
@@ -67,31 +71,59 @@ def pretrain(
 def finetune(
     options: RunOptions,
     base: Annotated[Path | None, option(metavar="DIR", help="Start from this checkpoint.", show_default=BASE)] = None,
-    instructions: Annotated[str, option(metavar="NAMES", help="What to teach: poem, or poem,old-style.")] = "poem",
+    instructions: Annotated[str, option(metavar="NAMES", help=TO_TEACH)] = "poem",
+    data: Annotated[Path | None, option(metavar="FILE", help="Train on these conversations instead.")] = None,
     epochs: Annotated[float, option(help="How many times to read all poems.")] = 3,
     steps: Annotated[int | None, option(help="How many steps to take.", show_default="as --epochs says")] = None,
 ) -> None:
-    """Teach a base model to answer a title with a poem.
+    """Teach a base model to do what it is asked.
 
     It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last one
-    of --instructions that it fits. If the command is stopped, repeat it: it goes on from the last save. At the end it
-    measures the model on the validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
+    of --instructions that it fits. With `--instructions many`, the lot decides what a poem is an example of. With
+    --data, the model learns from a file of your own: see the command `preview`.
+
+    If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
+    validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
     """
     from course_lib.checkpoints import load_checkpoint
-    from course_lib.instructions import ALL, find
-    from course_lib.recipes import finetuning, tang_weighted
 
     if not epochs > 0:
         raise Refusal(f"--epochs is {epochs:g}, must be above 0")
-    taught = [find(name, ALL) for name in instructions.split(",")]
+    recipe_from = finetuning_recipe(options, instructions, data)
     machine, folder = options.prepare(1 if steps is None else steps)
     parent = base or paths.BASE
-    start = load_checkpoint(parent)
-    weighted = tang_weighted(options.training_poems(), options.tang_times)
-    recipe = options.bind(finetuning)(start, weighted, instructions=taught, parent=parent)
+    recipe = recipe_from(load_checkpoint(parent), parent)
     if steps is None:
         steps = recipe.steps_for(epochs, options.accumulate)
     train(recipe, options, steps, machine, folder)
+
+
+def finetuning_recipe(
+    options: RunOptions, instructions: str, data: Path | None
+) -> Callable[[Checkpoint, Path], Recipe]:
+    """A function from a base model and its folder to what `finetune` does with it.
+
+    Raises ValueError if a name in `instructions` or the file `data` is wrong, before anything slow begins.
+    """
+    from course_lib.instructions import ALL, find
+    from course_lib.recipes import conversing, finetuning, tang_weighted
+    from course_lib.tasks import MANY, mixed_conversations, read_conversations, taught_by
+
+    talks = read_conversations(data) if data else []
+    taught = MANY if instructions == "many" else [find(name, ALL) for name in instructions.split(",")]
+
+    def recipe_from(base: Checkpoint, parent: Path) -> Recipe:
+        if talks:
+            method = options.bind(conversing, evaluation=())
+            return method(base, talks, instructions=taught_by(talks), parent=parent)
+        poems = tang_weighted(options.training_poems(), options.tang_times)
+        if taught is not MANY:
+            return options.bind(finetuning)(base, poems, instructions=taught, parent=parent)
+        method = options.bind(conversing, evaluation=mixed_conversations(load_poems("validation"), MANY))
+        mixed = mixed_conversations(poems, MANY, options.seed)
+        return method(base, mixed, instructions=MANY, poems=poems, parent=parent)
+
+    return recipe_from
 
 
 def average(

@@ -42,7 +42,7 @@ def write(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write a poem on each title.
+    """Write a poem on each title, or whatever --instruction asks for: "quatrain-7,rhyme=東,acrostic=春夏秋冬".
 
     The poem appears character by character. Then a line on stderr says why it ended. A base model does not know where
     a poem ends: it goes on until --max-new-tokens.
@@ -66,7 +66,9 @@ def write(
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
     asked = opened.instruction(instruction) if instruction or opened.instructions else None
-    tasks = list(dict.fromkeys(product(read_titles(typed, opened.tokenizer), range(seed, seed + count))))
+    is_title = asked is None or asked.given == "title"
+    given = read_titles(typed, opened.tokenizer) if is_title else [text.strip() for text in typed]
+    tasks = list(dict.fromkeys(product(given, range(seed, seed + count))))
     if not checkpoint:
         note(f"{folder} is used")
 
@@ -89,7 +91,11 @@ def write(
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without blank ones."""
+    """The lines of a text file or of a pipe, without blank ones."""
+    if path.is_char_device() or path.is_block_device():
+        raise Refusal(f"{path}: a device, not a file of titles")
+    if path.is_fifo():
+        note(f"{path}: a pipe; waiting for its titles")
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

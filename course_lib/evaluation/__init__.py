@@ -5,6 +5,7 @@ from course_lib.evaluation.held_out import held_out_loss, loss_rows
 from course_lib.evaluation.judge import judge, passes, shuffled
 from course_lib.evaluation.metrics import Evaluation, bootstrap_mean, side_by_side, table_rows
 from course_lib.evaluation.novelty import distinct_2, training_index
+from course_lib.evaluation.obedience import measure_obedience, obedience_table
 from course_lib.evaluation.title_fit import log_likelihoods, title_fit
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "judge",
     "log_likelihoods",
     "loss_rows",
+    "measure_obedience",
+    "obedience_table",
     "passes",
     "shuffled",
     "side_by_side",

@@ -1,7 +1,7 @@
 """The losses on poems that the model has not read."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +11,12 @@ from course_lib.checkpoints import Checkpoint
 from course_lib.engine.chunked_loss import row_sums
 from course_lib.engine.machine import Machine
 from course_lib.evaluation.metrics import Estimate, bootstrap_mean, without_none
+from course_lib.instructions import Instruction
 from course_lib.losses import Loss, LossSums
 from course_lib.model import evaluating
 from course_lib.poems import Poem
+from course_lib.roles import plain_conversations
+from course_lib.tasks import FORMS
 
 Progress = Callable[[str, int, int], object]
 """A function that is called with the name of the stage, how much of it is done, and how much there is to do."""
@@ -24,8 +27,8 @@ def held_out_loss(
 ) -> Loss:
     """The mean losses on `poems`, in nats per token.
 
-    A model that was taught instructions reads each poem as the answer to one of them (`instructions.answered_by`). A
-    base model reads plain text; there every character counts, so both losses are the same.
+    A model that was taught instructions reads each poem as the answer to one of them: see `plain`. A base model reads
+    plain text; there every character counts, so both losses are the same.
     """
     rows = loss_rows(checkpoint, poems, precision, batch_size)
     return LossSums(*(part.sum() for part in rows)).means()
@@ -42,15 +45,23 @@ def loss_rows(
     machine = Machine(checkpoint.device, precision)
     context = checkpoint.model.config.max_position_embeddings
     kind: Callable[..., Batches] = PlainTextBatches
+    texts: Sequence[Any] = poems
     if checkpoint.instructions:
-        kind = partial(InstructionBatches.from_poems, instructions=checkpoint.instructions)
-    batches = kind(poems, checkpoint.tokenizer, context=context, batch_size=batch_size, seed=None).to(machine.device)
+        kind = InstructionBatches.from_conversations
+        texts = plain_conversations(poems, plain(checkpoint.instructions))
+    batches = kind(texts, checkpoint.tokenizer, context=context, batch_size=batch_size, seed=None).to(machine.device)
     rows: list[list[Tensor]] = []
     with torch.no_grad(), evaluating(checkpoint.model), machine.autocast():
         for batch in batches.epoch(0):
             rows.append([part.cpu() for part in row_sums(checkpoint.model, batch)])
             progress("taking the loss", len(poems) * len(rows) // len(batches), len(poems))
     return LossSums(*(torch.cat(parts).double() for parts in zip(*rows, strict=True)))
+
+
+def plain(taught: Sequence[Instruction]) -> list[Instruction]:
+    """The instructions to answer a title that name no form of regulated verse, so that models can be compared."""
+    named = {form.name for form in FORMS}
+    return [i for i in taught if (i.kind, i.given) == ("sentence", "title") and i.name not in named]
 
 
 def losses(

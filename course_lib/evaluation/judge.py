@@ -8,7 +8,7 @@ import numpy as np
 from course_lib.evaluation.metrics import Estimate, bootstrap_mean, without_none
 from course_lib.evaluation.novelty import PoemIndex, distinct_2, training_index
 from course_lib.generation import WrittenPoem
-from course_lib.instructions import Instruction
+from course_lib.instructions import Exchange, Instruction
 from course_lib.poems import Poem
 from course_lib.prosody import han, is_well_formed, scan
 
@@ -18,8 +18,8 @@ BLANK_ROW = "\n\n"  # stands between a poem and the next title in plain text
 def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[str, Estimate]:
     """The metrics of texts alone, by their names in `METRICS`. `index` defaults to the Tang training poems.
 
-    A base model writes a blank row and the next title in place of an end mark. So its texts never end, and are never
-    well formed. All other metrics look only at the poem before the blank row.
+    A base model writes a blank row and the next title in place of an end mark, so its texts never end. All other
+    metrics look only at a text's first poem, the part before the blank row.
     """
     index = index or training_index()
     poems = [first_poem(written.text) for written in texts]
@@ -30,7 +30,7 @@ def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[
     alternating = np.array([s.alternating for s in scans])
     estimates = {
         "ended": bootstrap_mean([written.reason == "end" for written in texts]),
-        "well_formed": bootstrap_mean([w.reason != "stopped" and is_well_formed(w.text) for w in texts]),
+        "well_formed": bootstrap_mean([is_well_formed(poem) for poem in poems]),
         "repeats_a_line": bootstrap_mean([len(set(s.lines)) < len(s.lines) for s in scans]),
         "strange": bootstrap_mean([bool(index.strange(poem)) for poem in poems]),
         "rhymes": bootstrap_mean(rhymes),
@@ -46,13 +46,11 @@ def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[
 
 
 def obedience(titles: Sequence[str], texts: Sequence[WrittenPoem], instruction: Instruction) -> dict[str, Estimate]:
-    """The share of texts that were ended, are well formed and fit the instruction; {} if it fits every poem."""
-    if instruction.fits is None:
+    """The share of texts that were ended and obey the instruction; {} if every poem obeys it."""
+    if not (instruction.fits or instruction.check):
         return {}
-    obeys: list[bool] = []
-    for title, written in zip(titles, texts, strict=True):
-        whole = written.reason == "end" and is_well_formed(written.text)
-        obeys.append(whole and instruction.fits(Poem(title, "", tuple(written.text.split("\n")))))
+    pairs = zip(titles, texts, strict=True)
+    obeys = [written.reason == "end" and instruction.obeyed(Exchange(title, written.text)) for title, written in pairs]
     return without_none({"obeys": bootstrap_mean(obeys)})
 
 

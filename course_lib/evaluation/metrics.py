@@ -5,7 +5,7 @@ would probably lie for another sample of titles. If the intervals of two checkpo
 equally good.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -100,7 +100,11 @@ class Evaluation:
 
 def side_by_side(columns: Mapping[str, Evaluation]) -> str:
     """Several evaluations as one table of text, a column for each; see `table_rows`."""
-    rows = [["", "", *columns], *table_rows(columns)]
+    return aligned([["", "", *columns], *table_rows(columns)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """The rows of a table as text, each column as wide as its longest cell; empty rows are left out."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(line for line in lines if line)

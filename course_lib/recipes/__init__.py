@@ -1,8 +1,8 @@
 """The training methods of the course. Each is a function in a file of its own, and returns a `Recipe`."""
 
 from course_lib.recipes.distillation import distillation
-from course_lib.recipes.finetuning import finetuning
+from course_lib.recipes.finetuning import conversing, finetuning
 from course_lib.recipes.pretraining import pretraining
 from course_lib.recipes.recipe import Recipe, tang_weighted
 
-__all__ = ["Recipe", "distillation", "finetuning", "pretraining", "tang_weighted"]
+__all__ = ["Recipe", "conversing", "distillation", "finetuning", "pretraining", "tang_weighted"]

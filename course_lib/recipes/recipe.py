@@ -70,14 +70,18 @@ def tang_weighted(poems: Sequence[Poem], times: int) -> list[Poem]:
 
 def identity_of(poems: Sequence[Poem], batches: Batches) -> dict[str, Any]:
     """What identifies the data of a run. A change in any poem changes `sha256_of_poems`."""
-    text = "".join(pretraining_text(poem) for poem in poems)
     return {
         "poems": len(poems),
         "dynasties": ",".join(dict.fromkeys(poem.dynasty for poem in poems)),
         "batch_size": batches.batch_size,
         "seed": batches.seed,
-        "sha256_of_poems": hashlib.sha256(text.encode()).hexdigest()[:12],
+        "sha256_of_poems": digest_of("".join(map(pretraining_text, poems))),
     }
+
+
+def digest_of(text: str) -> str:
+    """Twelve hexadecimal digits that change with any character of the text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def weights_digest(model: PoetryModel) -> str:

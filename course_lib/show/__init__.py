@@ -1,9 +1,11 @@
-"""What the notebooks show: poems, masks and tables as HTML, plots as pictures, and the title box.
+"""What the notebooks show: poems, masks and tables as HTML, plots as pictures, and the boxes to write with.
 
 A cell that ends with `show.poem(poem)` displays the poem.
 """
 
 from course_lib.show.annotate import scanned, side_by_side
+from course_lib.show.chat_box import ChatBox as chat_box
+from course_lib.show.chat_box import chat_html
 from course_lib.show.html import chat, columns, mask, plain, poem, stack, table, tokens, verse
 from course_lib.show.live_plot import LivePlot
 from course_lib.show.plots import comparison_figure, loss_figure
@@ -13,6 +15,8 @@ from course_lib.show.title_box import poem_html
 __all__ = [
     "LivePlot",
     "chat",
+    "chat_box",
+    "chat_html",
     "columns",
     "comparison_figure",
     "loss_figure",

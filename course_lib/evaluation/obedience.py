@@ -1,0 +1,185 @@
+"""Does a model do what it is asked? A program can check form, rhyme and first characters, so obedience is a figure.
+
+Each instruction is asked in a wording that was taught and in one that was not. Some requests join what was never
+joined in training: a rhyme with an acrostic, with and without a named form.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, NamedTuple
+
+from course_lib.checkpoints import Checkpoint
+from course_lib.evaluation.held_out import Progress
+from course_lib.evaluation.metrics import Estimate, aligned, bootstrap_mean, cell
+from course_lib.generation import iter_answers, settings_for
+from course_lib.instructions import POEM, Exchange, Instruction, joined
+from course_lib.poems import Poem
+from course_lib.prosody import is_well_formed, split_lines
+from course_lib.roles import Conversation, Message, message_segments, opening
+from course_lib.sampling import GenerationSettings
+from course_lib.tasks.many import FORMS, heads, rhyme_of
+
+WISHES = (
+    *(
+        "生日快樂",
+        "新年快樂",
+        "人工智能",
+        "天天向上",
+        "心想事成",
+        "萬事如意",
+        "恭喜發財",
+        "前程似錦",
+        "一路平安",
+        "身體健康",
+    ),
+    *(
+        "花好月圓",
+        "年年有餘",
+        "學業進步",
+        "世界和平",
+        "早日康復",
+        "百年好合",
+        "春暖花開",
+        "機器學習",
+        "我愛中國",
+        "畢業快樂",
+    ),
+)
+HEADS = 4  # characters of an acrostic
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to the model: an instruction, in one of its wordings, and what it is about.
+
+    `turn` is a second request, made when the first is answered, and the instruction that the second answer must obey.
+    """
+
+    row: str  # of the table
+    instruction: Instruction
+    given: str
+    wording: Literal[0, -1]
+    turn: tuple[str, Instruction] | None = None
+
+    def messages(self) -> Conversation:
+        """The first request."""
+        return opening(self.instruction.wordings[self.wording], Exchange(self.given, ""))[:2]
+
+    def obeyed(self, answers: Sequence[str]) -> bool:
+        """Whether the last answer obeys, and has no line of the one before it."""
+        instruction = self.turn[1] if self.turn else self.instruction
+        *before, last = map(split_lines, answers)
+        return not set(last).intersection(*before or [()]) and instruction.obeyed(Exchange(self.given, answers[-1]))
+
+
+class Obedience(NamedTuple):
+    """The share of questions that were obeyed, in the first wording and in the last one, which was not taught."""
+
+    taught: Estimate
+    held_out: Estimate
+
+
+def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Literal[0, -1]) -> list[Question]:
+    """All questions that the poems make, in one wording. The wishes make acrostics that no poet wrote."""
+    random = Random(0)
+    named = {each.name: each for each in taught}
+    sentences = [each for each in taught if each.kind == "sentence"]
+    forms = [named[form.name] for form in FORMS if form.name in named]
+    asked: list[Question] = []
+
+    def ask(row: str, instruction: Instruction, given: str, turn: tuple[str, Instruction] | None = None) -> None:
+        asked.append(Question(row, instruction, given, wording, turn))
+
+    for number, poem in enumerate(poems):
+        can_be_given = is_well_formed(poem.text) and len(poem.lines) <= 16  # a longer one may fill the context
+        for each in sentences:
+            if each.given == "title" and each.fits:
+                ask(each.name, each, poem.title)  # any title can be asked for in any form
+            elif each.given != "title" and can_be_given and each.can_use(poem):
+                ask(each.name, each, each.exchange(poem, random).given)
+        clauses = clauses_of(poem, named)
+        for clause in clauses:
+            ask(clause.name.partition("=")[0], joined(sentences[0], [clause]), poem.title)
+        if len(clauses) == 2:
+            ask("rhyme, acrostic", joined(sentences[0], clauses), poem.title)
+            for form in [form for form in forms if form.name.startswith("quatrain")]:
+                ask("form, rhyme, acrostic", joined(form, clauses), poem.title)
+        if forms:
+            before, after = (forms[(number + i) % len(forms)] for i in range(2))
+            turns = {"another": ("", before), "another-form": (after.label, after)}
+            turns["next-title"] = (poems[number - 1].title, before)
+            for name in (name for name in turns if name in named):
+                argument, obeyed = turns[name]
+                ask(name, before, poem.title, (named[name].wordings[wording].format(argument), obeyed))
+    for wish in WISHES if "acrostic" in named else ():
+        ask("acrostic of a wish", joined(sentences[0], [named["acrostic"].about(wish)]), wish)
+    return asked
+
+
+def clauses_of(poem: Poem, named: Mapping[str, Instruction]) -> list[Instruction]:
+    """The poem's rhyme and its first four characters as clauses, as far as the model was taught such clauses."""
+    first = heads(poem.text)[:HEADS]
+    arguments = {"rhyme": rhyme_of(poem), "acrostic": first if len(first) == HEADS else ""}
+    return [named[name].about(argument) for name, argument in arguments.items() if name in named and argument]
+
+
+def measure_obedience(
+    checkpoint: Checkpoint,
+    poems: Sequence[Poem],
+    count: int = 100,
+    settings: GenerationSettings | None = None,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Obedience]:
+    """How often the checkpoint obeys each of its instructions, from at most `count` questions made of the poems.
+
+    An answer counts if the model ended it and `Question.obeyed` says so.
+    """
+    settings = settings or GenerationSettings()
+    asked: list[Question] = []
+    for wording in (0, -1):
+        rows: dict[str, list[Question]] = defaultdict(list)
+        for question in questions(checkpoint.instructions, poems, wording):
+            rows[question.row].append(question)
+        asked += [question for row in rows.values() for question in row[:count]]
+    talks = [question.messages() for question in asked]
+    own_settings = [settings_for(question.instruction, settings) for question in asked]
+    given = [[answer] for answer in answers(checkpoint, talks, own_settings, progress)]
+    later = [i for i, question in enumerate(asked) if question.turn]
+    for i in later:
+        request = asked[i].turn or ("", POEM)
+        talks[i] += [Message(role="assistant", content=given[i][0]), Message(role="user", content=request[0])]
+    for i, answer in zip(later, answers(checkpoint, [talks[i] for i in later], [settings] * len(later)), strict=True):
+        given[i].append(answer)
+    obeyed: dict[tuple[str, int], list[bool]] = defaultdict(list)
+    for question, own in zip(asked, given, strict=True):
+        obeyed[question.row, question.wording].append(question.obeyed(own))
+    shares = {key: bootstrap_mean(values) or Estimate(0) for key, values in obeyed.items()}
+    return {row: Obedience(shares[row, 0], shares[row, -1]) for row, wording in shares if wording == 0}
+
+
+def answers(
+    checkpoint: Checkpoint,
+    talks: Sequence[Conversation],
+    settings: Sequence[GenerationSettings],
+    progress: Progress = lambda *_: None,
+) -> list[str]:
+    """The assistant's next message in each conversation; "" if the model did not end it, or has no room for it."""
+    found = [""] * len(talks)
+    prompts = [checkpoint.tokenizer.encode_segments(message_segments(talk, open_response=True)) for talk in talks]
+    context = checkpoint.model.config.max_position_embeddings
+    for each in dict.fromkeys(settings):
+        numbers = [i for i, own in enumerate(settings) if own == each and len(prompts[i]) < context]
+        readable, seeds = [prompts[i] for i in numbers], [each.seed] * len(numbers)
+        written = iter_answers(checkpoint, readable, each, seeds, batch_size=128)
+        for done, (i, poem) in enumerate(zip(numbers, written, strict=True), start=1):
+            found[i] = poem.text if poem.reason == "end" else ""
+            progress("asking", done, len(numbers))
+    return found
+
+
+def obedience_table(rows: Mapping[str, Obedience]) -> str:
+    """The shares as a table of text, in percent with 95 % intervals."""
+    head = ["obeys (%)", "a wording it was taught", "another wording"]
+    return aligned([head, *([name, cell(row.taught, "%"), cell(row.held_out, "%")] for name, row in rows.items())])

@@ -1,0 +1,123 @@
+"""Conversations to train on: each poem becomes the answer to an instruction that the lot has drawn.
+
+    system      你是一位唐代詩人。請以此題作一首七言絕句，用「微」韻
+    user        江上
+    assistant   (the poem)
+    user        再寫一首
+    assistant   (another poem on that title)
+
+A conversation is a list of messages, in the form that chat interfaces use.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from random import Random
+
+from course_lib.instructions import Instruction
+from course_lib.poems import Poem
+from course_lib.prosody import is_well_formed
+from course_lib.roles import Conversation, Message, opening
+from course_lib.tasks.many import verse_form
+
+SCENES = (
+    "你是一位唐代詩人。",
+    "你是唐朝的詩人，只用詩回答。",
+    "你住在長安，以詩會友。",
+    "你是山中的隱士，能詩。",
+    "你是教人作詩的先生。",
+)
+WITH_SCENE = 0.2  # the share of conversations that begin with one of these
+WITH_RHYME, WITH_ACROSTIC = 0.3, 0.3  # the shares of requests for a poem that have the clause; none has both
+WITH_SLIPS = 0.5  # the share of requests that lose characters, each one with this probability:
+SLIP = 0.25
+WITH_TURN = 0.5  # the share of requests for a poem, and of the answers after them, that another turn follows
+
+
+def mixed_conversations(poems: Sequence[Poem], taught: Sequence[Instruction], seed: int = 0) -> list[Conversation]:
+    """A conversation for each poem, about an instruction that it fits and that the lot chose.
+
+    Poems that are not couplets of lines of five, or of seven, are left out, so each answer is well formed. If
+    old-style poems have an instruction of their own, the general request for a poem is answered by regulated verse.
+    Each instruction and each of its wordings is drawn, except for the last wording. `seed` decides all draws.
+    """
+    return Lottery([poem for poem in poems if is_well_formed(poem.text)], taught, seed).conversations()
+
+
+class Lottery:
+    """Draws conversations from poems."""
+
+    def __init__(self, poems: Sequence[Poem], taught: Sequence[Instruction], seed: int) -> None:
+        self.random = Random(seed)
+        self.poems = poems
+        self.sentences = [i for i in taught if i.kind == "sentence"]
+        self.clauses = {i.name: i for i in taught if i.kind == "clause"}
+        self.turns = {i.name: i for i in taught if i.kind == "turn"}
+        self.form_of = {poem: verse_form(poem.text) for poem in dict.fromkeys(poems)}
+        self.on_title: dict[str, list[Poem]] = defaultdict(list)  # title → its poems
+        self.in_form: dict[str, list[Poem]] = defaultdict(list)  # form → its poems
+        for poem, form in self.form_of.items():
+            self.on_title[poem.title].append(poem)
+            self.in_form[form].append(poem)
+
+    def conversations(self) -> list[Conversation]:
+        """One conversation for each poem, in the order of the poems."""
+        return [self.conversation(poem) for poem in self.poems if self.sentences_for(poem)]
+
+    def sentences_for(self, poem: Poem) -> list[Instruction]:
+        """The instructions that the poem can be an example of."""
+        fitting = [i for i in self.sentences if i.can_use(poem)]
+        has_own = any(i.name == "old-style" for i in fitting)
+        return [i for i in fitting if not (has_own and i.name == "poem")]
+
+    def conversation(self, poem: Poem) -> Conversation:
+        """One conversation that begins with this poem."""
+        fitting = self.sentences_for(poem)
+        (instruction,) = self.random.choices(fitting, [i.share for i in fitting])
+        exchange = instruction.exchange(poem, self.random)
+        wording = self.worded(instruction)
+        asks_for_poem = instruction.given == "title"
+        clause = self.clause(poem) if asks_for_poem else None
+        if clause:
+            exchange = clause.exchange(poem, self.random)
+            wording += self.worded(clause, exchange.argument)
+        scene = self.random.choice(SCENES) if self.random.random() < WITH_SCENE else ""
+        messages = opening(scene + wording, exchange)
+        said = [poem]
+        while asks_for_poem and not clause and self.random.random() < WITH_TURN and (turn := self.turn(said)):
+            request, answer = turn
+            messages += [Message(role="user", content=request), Message(role="assistant", content=answer.text)]
+            said.append(answer)
+        return messages
+
+    def worded(self, instruction: Instruction, argument: str = "") -> str:
+        """One of the wordings that are taught. Half of the time it has lost some characters, but none of its label.
+
+        So the model cannot know a request by one character of its wording, and new wordings are less strange to it.
+        """
+        wording = self.random.choice(instruction.taught_wordings)
+        if self.random.random() < WITH_SLIPS:
+            kept = {*instruction.label, "「", "」", "{", "}"}
+            wording = "".join(c for c in wording if c in kept or self.random.random() > SLIP)
+        return wording.format(argument)
+
+    def clause(self, poem: Poem) -> Instruction | None:
+        """A clause that the poem obeys, or None."""
+        draw = self.random.random()
+        name = "rhyme" if draw < WITH_RHYME else "acrostic" if draw < WITH_RHYME + WITH_ACROSTIC else ""
+        clause = self.clauses.get(name)
+        return clause if clause and clause.can_use(poem) else None
+
+    def turn(self, said: Sequence[Poem]) -> tuple[str, Poem] | None:
+        """What a person says after these poems, and another poem that answers it; None if there is no such poem."""
+        form = self.form_of[said[-1]]
+        others = [poem for poem in self.on_title[said[-1].title] if poem not in said and self.form_of[poem]]
+        same = [poem for poem in others if self.form_of[poem] == form]
+        other = [poem for poem in others if self.form_of[poem] != form]
+        answers = {"another": same, "another-form": other, "next-title": self.in_form[form]}
+        names = [name for name, found in answers.items() if found and name in self.turns]
+        if not form or not names:
+            return None
+        name = self.random.choice(names)
+        poem = self.random.choice(answers[name])
+        argument = {"another-form": self.form_of[poem], "next-title": poem.title}.get(name, "")
+        return None if poem in said else (self.worded(self.turns[name], argument), poem)

@@ -1,0 +1,109 @@
+"""Conversations from a file of your own: JSON lines, in either of two common forms.
+
+    {"messages": [{"role": "system", "content": "…"}, {"role": "user", …}, {"role": "assistant", …}]}
+    {"instruction": "…", "input": "…", "output": "…"}
+
+The first is the form in which chat interfaces exchange conversations. The second is that of Alpaca (Taori et al. 2023);
+`input` may be missing.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from course_lib.instructions import ALL, Instruction
+from course_lib.roles import END, TOKEN_OF_ROLE, Conversation, Message, message_segments
+from course_lib.tokenizer import CharacterTokenizer
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """The conversations in a file, one from each line that is not blank.
+
+    Raises ValueError, with the number of the line, for a line from which nothing can be learned: it has another form,
+    a role that is none of the three, or no answer.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # `splitlines` also splits at characters of a text
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from error
+    conversations = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                conversations.append(parse(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+    if not conversations:
+        raise ValueError(f"{path}: no conversation is in it")
+    return conversations
+
+
+def parse(row: Any) -> Conversation:
+    """The conversation in one JSON value. Raises ValueError if nothing can be learned from it."""
+    match row:
+        case {"messages": list(messages)}:
+            conversation = [message(each) for each in messages]
+        case {"instruction": str(instruction), "output": str(output), **rest} if isinstance(rest.get("input", ""), str):
+            given = rest.get("input") or ""
+            roles = {"system": instruction, "user": given, "assistant": output} if given else {}
+            roles = roles or {"user": instruction, "assistant": output}
+            conversation = [message({"role": role, "content": text}) for role, text in roles.items()]
+        case _:
+            raise ValueError('a line has "messages", or "instruction" and "output"')
+    if not any(each["role"] == "assistant" and each["content"] for each in conversation):
+        raise ValueError("the assistant says nothing, so there is nothing to learn")
+    if conversation[-1]["role"] != "assistant":
+        raise ValueError(f"the last message is the {conversation[-1]['role']}'s; it must be the assistant's")
+    return conversation
+
+
+def message(row: Any) -> Message:
+    """One message. Raises ValueError if it has another form."""
+    match row:
+        case {"role": str(role), "content": str(content)} if role in TOKEN_OF_ROLE:
+            return Message(role=role, content=content)
+        case {"role": role, "content": str()}:
+            raise ValueError(f"role {role!r} is none of {', '.join(TOKEN_OF_ROLE)}")
+    raise ValueError('a message has a "role" and a "content", which is text')
+
+
+def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
+    """The system lines of the conversations as instructions, the most frequent first, at most ten."""
+    lines = Counter(talk[0]["content"] if talk[0]["role"] == "system" else "" for talk in conversations)
+    known = {each.wording: each for each in ALL}
+    found = [line for line, _ in lines.most_common(10) if "{}" not in line]  # it would ask for an argument
+    return tuple(known.get(line, Instruction(f"own-{n}", line[:12], (line,))) for n, line in enumerate(found, start=1))
+
+
+class Survey(NamedTuple):
+    """What a file of conversations holds, as the model would read it."""
+
+    lengths: list[int]  # of each conversation, in tokens
+    cut: list[int]  # the numbers of those that are longer than the context, counted from 1
+    repeated: list[int]  # the numbers of those that stand in the file a second time
+    unknown: dict[str, int]  # characters that are not in the vocabulary, and how often they occur
+
+
+def survey(conversations: Sequence[Conversation], tokenizer: CharacterTokenizer, context: int) -> Survey:
+    """What to know about conversations before a model is trained on them."""
+    texts = [message_segments(talk) for talk in conversations]
+    lengths = [sum(1 + len(text) for _, text in segments) for segments in texts]
+    first = {str(talk): n for n, talk in reversed(list(enumerate(conversations, start=1)))}
+    text = "".join(part for segments in texts for _, part in segments)
+    unknown = {c: text.count(c) for c in dict.fromkeys(text) if tokenizer.encode(c) == [tokenizer.unk_id]}
+    return Survey(
+        lengths,
+        [n for n, length in enumerate(lengths, start=1) if length > context],
+        [n for n, talk in enumerate(conversations, start=1) if first[str(talk)] != n],
+        unknown,
+    )
+
+
+def marked(conversation: Conversation) -> str:
+    """The text that the model reads, with 【 】 around what it learns."""
+    parts = []
+    for role, content in ((each["role"], each["content"]) for each in conversation):
+        parts.append(TOKEN_OF_ROLE[role] + (f"【{content}{END}】" if role == "assistant" else content))
+    return "".join(parts)

@@ -1,0 +1,173 @@
+"""Conversations from a file of your own: what is read, what is refused, what there is to know about them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.roles import Conversation, prompt_segments
+from course_lib.tasks.own_data import marked, read_conversations, survey, taught_by
+from course_lib.tokenizer import CharacterTokenizer
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+TALK = [message("system", "答話"), message("user", "江月"), message("assistant", "見。")]
+ROW = json.dumps({"messages": TALK}, ensure_ascii=False)
+ALPACA = {"instruction": "寫", "input": "江", "output": "花。"}
+
+
+def file_of(folder: Path, *lines: str) -> Path:
+    path = folder / "mine.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def read(folder: Path, *rows: Any) -> list[Conversation]:
+    return read_conversations(file_of(folder, *(json.dumps(row, ensure_ascii=False) for row in rows)))
+
+
+def talk_of(*pairs: tuple[str, str]) -> Conversation:
+    return [{"role": role, "content": content} for role, content in pairs]  # type: ignore[typeddict-item]
+
+
+# --- the two forms --------------------------------------------------------------------------------
+
+
+def test_both_forms_are_read(tmp_path: Path) -> None:
+    without_input, empty_input = {"instruction": "寫", "output": "花。"}, {**ALPACA, "input": ""}
+    assert read(tmp_path, {"messages": TALK}, ALPACA, without_input, empty_input) == [
+        TALK,
+        talk_of(("system", "寫"), ("user", "江"), ("assistant", "花。")),
+        talk_of(("user", "寫"), ("assistant", "花。")),
+        talk_of(("user", "寫"), ("assistant", "花。")),
+    ]
+
+
+def test_what_a_line_has_besides_is_left_out(tmp_path: Path) -> None:
+    more = {"id": 3, "messages": [{**each, "name": "x", "weight": 1} for each in TALK]}
+    assert read(tmp_path, more, {**ALPACA, "text": "…"})[0] == TALK
+
+
+def test_roles_may_come_in_any_order_as_long_as_the_assistant_ends(tmp_path: Path) -> None:
+    long = [message("assistant", "江"), message("user", "月"), message("system", "答"), message("assistant", "")]
+    assert read(tmp_path, {"messages": long}) == [long]
+
+
+def test_blank_lines_a_mark_at_the_start_and_the_line_ends_of_windows_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(f"\ufeff\r\n{ROW}\r\n   \r\n\r\n{ROW}".encode())
+    assert read_conversations(path) == [TALK, TALK]
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85"])
+def test_a_line_ends_only_where_a_json_line_ends(tmp_path: Path, character: str) -> None:
+    """JSON allows these characters in a text, and Python's `splitlines` would cut the line there."""
+    talk = [message("user", f"江{character}月"), message("assistant", "見。")]
+    assert read(tmp_path, {"messages": talk}, ALPACA)[0] == talk
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("{", "Expecting property name"),
+        ("春夜喜雨", "Expecting value"),
+        ("[" * 100_000, "recursion"),
+        ("[]", 'a line has "messages", or "instruction" and "output"'),
+        ('"messages"', 'a line has "messages", or'),
+        ('{"messages": "江"}', 'a line has "messages", or'),
+        ('{"instruction": "寫"}', 'a line has "messages", or'),
+        ('{"instruction": "寫", "output": ["花"]}', 'a line has "messages", or'),
+        ('{"instruction": "寫", "input": 5, "output": "花"}', 'a line has "messages", or'),
+        ('{"messages": ["江"]}', 'a message has a "role" and a "content", which is text'),
+        ('{"messages": [{"role": "user"}]}', 'a message has a "role" and a "content", which is text'),
+        ('{"messages": [{"role": "assistant", "content": null}]}', 'a message has a "role" and a "content"'),
+        ('{"messages": [{"role": "robot", "content": "嗶"}]}', "role 'robot' is none of system, user, assistant"),
+        ('{"messages": [{"role": 1, "content": "嗶"}]}', "role 1 is none of system, user, assistant"),
+        ('{"messages": []}', "the assistant says nothing, so there is nothing to learn"),
+        ('{"messages": [{"role": "user", "content": "江"}]}', "the assistant says nothing"),
+        ('{"messages": [{"role": "assistant", "content": ""}]}', "the assistant says nothing"),
+        ('{"instruction": "寫", "output": ""}', "the assistant says nothing"),
+        (
+            '{"messages": [{"role": "assistant", "content": "江"}, {"role": "user", "content": "月"}]}',
+            "the last message is the user's; it must be the assistant's",
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_learned_is_named(tmp_path: Path, wrong: str, says: str) -> None:
+    path = file_of(tmp_path, ROW, "", ROW, wrong, ROW)
+    with pytest.raises(ValueError, match=r"mine\.jsonl, line 4: ") as refused:
+        read_conversations(path)
+    assert says in str(refused.value)
+
+
+def test_a_file_without_conversations_is_refused(tmp_path: Path) -> None:
+    for lines in ((), ("", "  ")):
+        with pytest.raises(ValueError, match=r"mine\.jsonl: no conversation is in it"):
+            read_conversations(file_of(tmp_path, *lines))
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(ROW.encode("gb18030"))
+    with pytest.raises(ValueError, match=r"mine\.jsonl: not a text file in UTF-8 \('utf-8' codec"):
+        read_conversations(tmp_path / "mine.jsonl")
+
+
+# --- what they teach ------------------------------------------------------------------------------
+
+
+def test_the_system_lines_are_the_instructions_the_most_frequent_first() -> None:
+    rows = [(POEM.wording,), ("答話",), ("答話",), (OLD_STYLE.wording,), (OLD_STYLE.wording,), (OLD_STYLE.wording,)]
+    taught = taught_by([talk_of(("system", line), ("assistant", "江")) for (line,) in rows])
+    assert [row.wordings for row in taught] == [(OLD_STYLE.wording,), ("答話",), (POEM.wording,)]
+    assert [row.name for row in taught] == ["old-style", "own-2", "poem"]
+    assert (taught[0], taught[2]) == (OLD_STYLE, POEM)
+    assert taught[1].label == "答話"
+
+
+def test_a_file_without_system_lines_teaches_the_empty_instruction() -> None:
+    """Then the prompt has no system line either."""
+    (taught,) = taught_by([talk_of(("user", "寫"), ("assistant", "花。"))])
+    assert (taught.name, taught.wordings) == ("own-1", ("",))
+    assert prompt_segments("江月", taught) == [("<INP>", "江月"), ("<RES>", "")]
+
+
+def test_at_most_ten_lines_are_kept_and_labels_are_short() -> None:
+    lines = [f"第{number}種很長很長很長的指令" for number in range(12)]
+    taught = taught_by([talk_of(("system", line), ("assistant", "江")) for line in [*lines, lines[11]]])
+    assert [row.wording for row in taught] == [lines[11], *lines[:9]]
+    assert len({row.name for row in taught}) == 10
+    assert {len(row.label) for row in taught} == {12}
+
+
+# --- what there is to know ------------------------------------------------------------------------
+
+
+def test_a_survey_counts_as_the_model_reads(tokenizer: CharacterTokenizer) -> None:
+    short = talk_of(("user", "江"), ("assistant", "月"))  # three special tokens, two characters
+    long = talk_of(("system", "☃山"), ("user", "☃"), ("assistant", "雨" * 9 + "☂"))
+    found = survey([short, long, long, short, short], tokenizer, context=16)
+    assert found.lengths == [5, 17, 17, 5, 5]
+    assert len(tokenizer.encode_segments([("<INP>", "江"), ("<RES>", "月"), ("<EOS>", "")])) == 5
+    assert found.cut == [2, 3]
+    assert survey([short, long], tokenizer, context=17).cut == []
+    assert found.repeated == [3, 4, 5]
+    assert found.unknown == {"☃": 4, "☂": 2}
+
+
+def test_typed_special_tokens_are_characters_of_the_text(tokenizer: CharacterTokenizer) -> None:
+    found = survey([talk_of(("user", "<EOS>"), ("assistant", "月"))], tokenizer, context=64)
+    assert found.lengths == [9]
+    assert found.unknown == {}
+
+
+def test_what_is_learned_is_marked() -> None:
+    talk = talk_of(("system", "答話"), ("user", "江"), ("assistant", "月。"), ("user", "又"), ("assistant", "花。"))
+    assert marked(talk) == "<INS>答話<INP>江<RES>【月。<EOS>】<INP>又<RES>【花。<EOS>】"
