@@ -14,6 +14,7 @@ from course_lib.prosody import is_well_formed, readings, scan
 from course_lib.roles import Conversation, plain_conversations
 from course_lib.tasks import FORMS, MANY, lottery, verse_form
 from course_lib.tasks.lottery import SCENES, mixed_conversations
+from course_lib.tasks.many import is_mixed
 
 TOWER = Poem("登鸛雀樓", "王之渙", ("白日依山盡，黃河入海流。", "欲窮千里目，更上一層樓。"))
 FARMERS = Poem("憫農", "李紳", ("鋤禾日當午，汗滴禾下土。", "誰知盤中飧，粒粒皆辛苦。"))
@@ -177,15 +178,17 @@ def test_only_the_poems_that_are_given_are_read(real: list[Poem]) -> None:
             assert message["content"] in names or message["content"] in read
 
 
-def test_each_well_formed_poem_begins_one_conversation_in_its_place(
+def test_each_poem_of_couplets_or_of_mixed_lines_begins_one_conversation_in_its_place(
     real: list[Poem], mixed: list[Conversation]
 ) -> None:
-    couplets = [poem for poem in real if is_well_formed(poem.text)]
-    for poem, talk in zip(couplets, mixed, strict=True):
+    usable = [poem for poem in real if is_well_formed(poem.text) or is_mixed(poem)]
+    assert 0 < sum(map(is_mixed, usable)) < len(usable) < len(real)
+    for poem, talk in zip(usable, mixed, strict=True):
         asked = understood(talk[0]["content"])
         if asked.sentence.given == "title":
             assert talk[2]["content"] == poem.text
             assert talk[1]["content"] in (poem.title, asked.argument)
+            assert is_mixed(poem) == (asked.sentence.name == "mixed")
 
 
 def test_a_later_poem_is_on_the_title_and_in_the_form_that_were_asked_for(

@@ -173,7 +173,7 @@ def test_what_cannot_be_asked_is_refused(asked: str, says: str) -> None:
 
 def test_the_choices_name_arguments_and_no_turns() -> None:
     offered = choices(MANY)
-    assert offered.startswith("poem (詩), old-style (古體詩), quatrain-5 (五言絕句), ")
+    assert offered.startswith("poem (詩), old-style (古體詩), mixed (雜言詩), quatrain-5 (五言絕句), ")
     assert "rhyme=… (押韻), acrostic=… (藏頭), continue (續寫)" in offered
     assert "another" not in offered
 

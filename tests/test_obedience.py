@@ -37,7 +37,7 @@ def rows_of(poems: Sequence[Poem], taught: Sequence[Instruction] = MANY) -> dict
 def test_a_poem_makes_questions_for_all_rows_and_joins_what_was_never_joined() -> None:
     rows = rows_of([TOWER])
     assert list(rows) == [
-        *("old-style", "quatrain-5", "quatrain-7", "regulated-5", "regulated-7"),
+        *("old-style", "mixed", "quatrain-5", "quatrain-7", "regulated-5", "regulated-7"),
         *("continue", "couplet", "title", "name-form", "punctuate", "rhyme", "acrostic"),
         *("rhyme, acrostic", "form, rhyme, acrostic", "another", "another-form", "next-title", "acrostic of a wish"),
     ]

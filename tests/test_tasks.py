@@ -30,10 +30,10 @@ Damage = Callable[[Exchange], str]  # an exchange that obeys → an answer that 
 
 @pytest.fixture(scope="module")
 def real() -> list[Poem]:
-    """The well-formed validation poems whose characters all have a reading, so no rhyme word is unknown."""
-    return [
-        p for p in load_poems("validation") if is_well_formed(p.text) and set("".join(p.lines)) <= readings().keys()
-    ]
+    """The well-formed validation poems whose characters all have a reading, then those with mixed lines."""
+    poems = load_poems("validation")
+    known = [p for p in poems if is_well_formed(p.text) and set("".join(p.lines)) <= readings().keys()]
+    return known + [p for p in poems if NAMED["mixed"].can_use(p)]
 
 
 def examples(row: Instruction, real: list[Poem]) -> list[Exchange]:
@@ -73,6 +73,7 @@ OTHER_FORM: list[Damage] = [lambda _: BAIDI.text, lambda _: "\n".join(RAIN), lam
 DAMAGES: dict[str, list[Damage]] = {
     "poem": ILL_FORMED,
     "old-style": [*ILL_FORMED, *OTHER_FORM[:3]],  # the fourth is old-style verse
+    "mixed": [*OTHER_FORM, lambda e: e.answer.split("，")[0], lambda _: ""],
     "quatrain-5": [*ILL_FORMED, other_rhyme, OTHER_FORM[0], OTHER_FORM[1], OTHER_FORM[3]],
     "quatrain-7": [*ILL_FORMED, other_rhyme, *OTHER_FORM[1:]],
     "regulated-5": [*ILL_FORMED, other_rhyme, OTHER_FORM[0], *OTHER_FORM[2:]],

@@ -17,7 +17,7 @@ from course_lib.instructions import Instruction
 from course_lib.poems import Poem
 from course_lib.prosody import is_well_formed
 from course_lib.roles import Conversation, Message, opening
-from course_lib.tasks.many import verse_form
+from course_lib.tasks.many import is_mixed, verse_form
 
 SCENES = (
     "你是一位唐代詩人。",
@@ -26,6 +26,7 @@ SCENES = (
     "你是山中的隱士，能詩。",
     "你是教人作詩的先生。",
 )
+MIXED = "mixed"  # the instruction for lines of different lengths
 WITH_SCENE = 0.2  # the share of conversations that begin with one of these
 WITH_RHYME, WITH_ACROSTIC = 0.3, 0.3  # the shares of requests for a poem that have the clause; none has both
 WITH_SLIPS = 0.5  # the share of requests that lose characters, each one with this probability:
@@ -36,11 +37,14 @@ WITH_TURN = 0.5  # the share of requests for a poem, and of the answers after th
 def mixed_conversations(poems: Sequence[Poem], taught: Sequence[Instruction], seed: int = 0) -> list[Conversation]:
     """A conversation for each poem, about an instruction that it fits and that the lot chose.
 
-    Poems that are not couplets of lines of five, or of seven, are left out, so each answer is well formed. If
-    old-style poems have an instruction of their own, the general request for a poem is answered by regulated verse.
-    Each instruction and each of its wordings is drawn, except for the last wording. `seed` decides all draws.
+    Each instruction and each of its wordings is drawn, except for the last wording. A general request for a poem is
+    answered by regulated verse, if other poems have an instruction of their own. A poem with lines of different
+    lengths is an example of such verse alone; other poems that are not couplets of lines of five, or of seven, are left
+    out. So an answer is well formed unless mixed lines were asked for. `seed` decides all draws.
     """
-    return Lottery([poem for poem in poems if is_well_formed(poem.text)], taught, seed).conversations()
+    mixed = any(each.name == MIXED for each in taught)
+    usable = [poem for poem in poems if is_well_formed(poem.text) or (mixed and is_mixed(poem))]
+    return Lottery(usable, taught, seed).conversations()
 
 
 class Lottery:
@@ -66,8 +70,10 @@ class Lottery:
     def sentences_for(self, poem: Poem) -> list[Instruction]:
         """The instructions that the poem can be an example of."""
         fitting = [i for i in self.sentences if i.can_use(poem)]
-        has_own = any(i.name == "old-style" for i in fitting)
-        return [i for i in fitting if not (has_own and i.name == "poem")]
+        names = {i.name for i in fitting}
+        if MIXED in names:
+            return [i for i in fitting if i.name in (MIXED, "title")]
+        return [i for i in fitting if not (i.name == "poem" and "old-style" in names)]
 
     def conversation(self, poem: Poem) -> Conversation:
         """One conversation that begins with this poem."""
@@ -76,7 +82,7 @@ class Lottery:
         exchange = instruction.exchange(poem, self.random)
         wording = self.worded(instruction)
         asks_for_poem = instruction.given == "title"
-        clause = self.clause(poem) if asks_for_poem else None
+        clause = self.clause(poem) if asks_for_poem and instruction.name != MIXED else None
         if clause:
             exchange = clause.exchange(poem, self.random)
             wording += self.worded(clause, exchange.argument)

@@ -46,6 +46,11 @@ def named_form(name: str, label: str) -> Instruction:
     return Instruction(name, label, wordings, fits, share=2.5)
 
 
+def is_mixed(poem: Poem) -> bool:
+    """Whether a poem has at least four lines, and they differ in length (雜言), as in songs."""
+    return len(poem.lines) >= 4 and len({len(line) for line in poem.lines}) > 1
+
+
 def rhyme_of(poem: Poem) -> str:
     """The last character of the name of the poem's rhyme group, 東 for 上平聲一東; "" if it does not rhyme."""
     scansion = scanned(poem.text)
@@ -117,6 +122,14 @@ FORMS = (
 MANY = (
     replace(POEM, wordings=POEM_WORDINGS, share=3),
     replace(OLD_STYLE, wordings=tuple(w.replace("詩", OLD_STYLE.label) for w in POEM_WORDINGS), share=2),
+    Instruction(
+        "mixed",
+        "雜言詩",
+        tuple(w.replace("詩", "雜言詩") for w in POEM_WORDINGS),
+        is_mixed,
+        check=lambda exchange: is_mixed(Poem("", "", (exchange.answer,))),
+        share=2,
+    ),
     *FORMS,
     Instruction(
         "rhyme",
