@@ -77,7 +77,7 @@ def measure(repeats: int, folder: str) -> tuple[dict[str, Any], str]:
         theirs[dtype].generate(ids, attention_mask=mask, **limits, **sampling, pad_token_id=tokenizer.pad_id)
 
     def run_ours(prompts: Sequence[list[int]]) -> None:
-        limits = generation_limits(tokenizer)._replace(end_id=None)
+        limits = generation_limits(checkpoint)._replace(end_id=None)
         for _ in generate(checkpoint.model, prompts, SETTINGS, limits):
             pass
 

@@ -187,7 +187,7 @@ SECTIONS = (
         (
             Row("ends by itself", "fine-tuned/ended", "%", at_least=0.995),
             Row("well formed", "fine-tuned/well_formed", "%", at_least=0.97),
-            Row("has a character of no Tang poem", "fine-tuned/strange", "%", at_most=0.01),
+            Row("has a character of no Tang training poem", "fine-tuned/strange", "%", at_most=0.01),
             Row("rhymes", "fine-tuned/rhymes", "%", at_least=0.8),
             Row("… of the best of eight", "best of 8/rhymes", "%", at_least=0.98),
             Row("lines alternate", "fine-tuned/alternating", "%", at_least=0.96),

@@ -6,7 +6,7 @@ token at t is predicted at t - 1) happens once, in `course_lib.losses.next_token
 
 import copy
 from collections.abc import Iterator, Sequence
-from itertools import chain, takewhile
+from itertools import chain
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from course_lib.roles import (
     message_segments,
     plain_conversations,
     pretraining_text,
+    room_for_response,
     spelled_out,
 )
 from course_lib.tokenizer import CharacterTokenizer
@@ -134,12 +135,6 @@ def make_example(tokenizer: CharacterTokenizer, segments: Sequence[Segment], con
     if all(label == IGNORE for label in labels[:context]):
         raise ValueError(f"nothing to learn within {context} tokens: {spelled_out(segments):.60}")
     return Example(input_ids[:context], labels[:context])
-
-
-def room_for_response(segments: Sequence[Segment], context: int) -> int:
-    """How many tokens the context has left after the first prompt, which ends with the response's special token."""
-    prompt = takewhile(lambda segment: segment[0] != RESPONSE, segments)
-    return context - sum(1 + len(text) for _, text in prompt) - 1
 
 
 def pack(lengths: Sequence[int], width: int) -> list[list[int]]:

@@ -72,7 +72,7 @@ def test_facts(test: Evaluation | None, obedience: Mapping[str, Obedience] | Non
     """The facts about the test poems. Obedience: the shares in a wording that was taught, and in one that was not."""
     facts = {"test": test.as_dict()} if test else {}
     if obedience:
-        shares = {name: [round(estimate.value, 4) for estimate in row] for name, row in obedience.items()}
+        shares = {name: [round(each.value, 4) for each in row if each] for name, row in obedience.items()}
         facts["obedience"] = shares
     return facts
 

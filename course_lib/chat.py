@@ -5,7 +5,7 @@ from course_lib.generation import PoemStream, reply, room_in, settings_for
 from course_lib.instructions import Instruction
 from course_lib.roles import Message, within
 from course_lib.sampling import GenerationSettings
-from course_lib.titles import is_unknown, listed, read_title, to_traditional
+from course_lib.titles import is_unknown, listed, read_given
 from course_lib.tokenizer import UNK
 
 
@@ -29,19 +29,13 @@ class Chat:
         the context. Then nothing is added.
         """
         before = self.messages[:-1] if self.messages[-1]["role"] == "user" else self.messages
-        given = self.instruction.given if len(before) == 1 else ""  # later messages are free
+        is_first, given = len(before) == 1, self.instruction.given
         tokenizer = self.checkpoint.tokenizer
-        text, notes = read_title(typed, tokenizer) if given == "title" else (typed.strip(), ())
-        if not given:  # 再写一首, typed in Simplified characters
-            text, note = to_traditional(text, tokenizer)
-            notes = (note,) if note else ()
-        if given == "poem":  # it was typed in one line: each couplet gets its row again
-            text = text.replace("。\n", "。").replace("。", "。\n").strip()
+        text, notes = read_given(typed, given if is_first or given == "text" else "message", tokenizer)
         if not text:
             raise ValueError(" ".join(notes) or "The message is blank.")
-        to_check = ("" if given == "title" else text) + (self.system if given else "")
-        if unknown := listed(c for c in to_check if is_unknown(c, tokenizer)):
-            notes += (f"The model does not know {unknown} and reads {UNK} (an unknown character) instead.",)
+        if is_first and (unknown := listed(c for c in self.system if is_unknown(c, tokenizer))):
+            notes += (f"In the system line, the model does not know {unknown} and reads {UNK} instead.",)
         messages = [*before, Message(role="user", content=text)]
         room = room_in(self.checkpoint)
         if within(messages, room)[-1] is not messages[-1]:

@@ -20,7 +20,6 @@ from course_lib.instructions import Instruction
 from course_lib.model import KVCache, PoetryModel, evaluating
 from course_lib.roles import Conversation, message_segments, prompt_segments, within
 from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, draw, text_key
-from course_lib.tokenizer import CharacterTokenizer
 
 Reason = Literal["end", "length", "stopped"]
 PRINTABLE = string.printable[:95]  # ASCII, with the blank
@@ -36,14 +35,16 @@ class GenerationLimits(NamedTuple):
     stop: tuple[int, ...] = ()  # a text also ends after these tokens in a row
 
 
-def generation_limits(tokenizer: CharacterTokenizer, stop: str = "") -> GenerationLimits:
-    """The limits for poems: they end at the end mark, or after the text `stop`.
+def generation_limits(checkpoint: Checkpoint, stop: str = "") -> GenerationLimits:
+    """The limits of a text: it ends at the end mark, or after the text `stop`. It has no other special token.
 
-    They have no other special token. A model with roles writes poems alone, so it may not write a blank or a Latin
-    character; a base model also writes titles.
+    A model that was taught to answer with verse alone may not write a blank or a Latin character. A base model also
+    writes titles, and a model of your own data may write anything.
     """
+    tokenizer, taught = checkpoint.tokenizer, checkpoint.instructions
+    writes_verse = bool(taught) and all(each.given != "text" for each in taught)
     end = tokenizer.eos_id
-    not_in_poems = tokenizer.encode(PRINTABLE) if tokenizer.has_roles else []
+    not_in_poems = tokenizer.encode(PRINTABLE) if writes_verse else []
     banned = tuple({*tokenizer.special_tokens, *not_in_poems} - {end})
     line_ends = frozenset(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id}
     return GenerationLimits(end, banned, line_ends, tuple(tokenizer.encode(stop)))
@@ -172,7 +173,9 @@ class PoemStream:
         keys = np.concatenate([text_key(self._settings.seed, number, self._prompt) for number in numbers])
         prompts = [self._prompt for _ in numbers]
         texts: list[list[int]] = []
-        for texts in generate(self._checkpoint.model, prompts, self._settings, generation_limits(tokenizer), keys):
+        for texts in generate(
+            self._checkpoint.model, prompts, self._settings, generation_limits(self._checkpoint), keys
+        ):
             if self._stopping:
                 return
             if self._candidates == 1 and texts[0][-1] != tokenizer.eos_id:
@@ -266,7 +269,7 @@ def iter_answers(
     """What `iter_poems` does, for prompts instead of titles."""
     if candidates < 1:
         raise ValueError(f"candidates is {candidates}, must be at least 1")
-    limits = generation_limits(checkpoint.tokenizer, stop)
+    limits = generation_limits(checkpoint, stop)
     tasks = [(seed, n, prompt) for seed, prompt in zip(seeds, prompts, strict=True) for n in range(candidates)]
     at_once = max(1, batch_size // candidates) * candidates
     for start in range(0, len(tasks), at_once):

@@ -6,8 +6,8 @@ more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -44,10 +44,10 @@ class Instruction:
     fits: Callable[[Poem], bool] | None = None  # whether a poem can be its example; None: every poem can
     exchange: Callable[[Poem, Random], Exchange] = title_and_poem  # the example that a poem makes
     check: Callable[[Exchange], bool] | None = None  # whether an answer obeys; None: if it is a poem that fits
-    given: Literal["title", "line", "poem"] = "title"  # what the user gives
+    given: Literal["title", "line", "poem", "text"] = "title"  # what the user gives; "text": anything
     one_answer: bool = False  # only one answer is right, so the likeliest characters are taken
     kind: Kind = "sentence"
-    share: float = 1.0  # how often it is taught, compared with the others that fit
+    share: float = field(default=1.0, compare=False)  # how often it is taught, compared with the others that fit
 
     @property
     def wording(self) -> str:
@@ -85,7 +85,7 @@ class Instruction:
         def check(exchange: Exchange) -> bool:
             return self.obeyed(exchange._replace(argument=argument))
 
-        wordings = tuple(wording.format(argument) for wording in self.wordings)
+        wordings = tuple(wording.replace("{}", argument) for wording in self.wordings)
         name, label = f"{self.name}={argument}", f"{self.label}「{argument}」"
         return replace(self, name=name, label=label, wordings=wordings, check=check)
 
@@ -110,9 +110,9 @@ def joined(sentence: Instruction, clauses: Sequence[Instruction]) -> Instruction
     )
 
 
-@cache
+@lru_cache(maxsize=4096)
 def scanned(text: str) -> Scansion:
-    """`prosody.scan`, but each text is scanned once: many instructions ask about the same poem."""
+    """`prosody.scan`, which remembers the last texts: many instructions ask about the same poem."""
     return scan(text)
 
 

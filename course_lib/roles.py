@@ -7,6 +7,7 @@ title that reads `<RES>` stays a title.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Literal, TypedDict
 
 from course_lib.instructions import POEM, Exchange, Instruction, answered_by
@@ -43,19 +44,22 @@ def prompt_segments(title: str, instruction: Instruction = POEM) -> list[Segment
 
 def example_segments(poem: Poem, instruction: Instruction = POEM) -> list[Segment]:
     """A complete training example: the instruction, the title, the poem as the response, and the end."""
-    return [(INSTRUCTION, instruction.wording), (INPUT, poem.title), (RESPONSE, poem.text), (END, "")]
+    return [*prompt_segments(poem.title, instruction)[:-1], (RESPONSE, poem.text), (END, "")]
 
 
 def message_segments(messages: Iterable[Message], *, open_response: bool = False) -> list[Segment]:
     """The segments of a conversation; the end token follows each turn of the assistant.
 
-    `open_response` adds an empty response for the model to fill. Chat templates call this `add_generation_prompt`.
+    A system line without text is left out. `open_response` adds an empty response for the model to fill; chat templates
+    call this `add_generation_prompt`.
     Raises ValueError if a role is not system, user or assistant.
     """
     segments: list[Segment] = []
     for message in messages:
         if message["role"] not in TOKEN_OF_ROLE:
             raise ValueError(f"role {message['role']!r} is none of {', '.join(TOKEN_OF_ROLE)}")
+        if message["role"] == "system" and not message["content"]:
+            continue
         segments.append((TOKEN_OF_ROLE[message["role"]], message["content"]))
         if message["role"] == "assistant":
             segments.append((END, ""))
@@ -80,6 +84,12 @@ def plain_conversations(poems: Sequence[Poem], instructions: Sequence[Instructio
     distinct = dict.fromkeys(poems)
     made = {p: opening(answered_by(p, instructions).wording, Exchange(p.title, p.text)) for p in distinct}
     return [made[poem] for poem in poems]
+
+
+def room_for_response(segments: Sequence[Segment], context: int) -> int:
+    """How many tokens the context has left after the first prompt, which ends with the response's special token."""
+    prompt = takewhile(lambda segment: segment[0] != RESPONSE, segments)
+    return context - sum(1 + len(text) for _, text in prompt) - 1
 
 
 def within(messages: Conversation, room: int) -> Conversation:
@@ -107,7 +117,8 @@ CHAT_TEMPLATE = (
     "{% set marks = {'system': '<INS>', 'user': '<INP>', 'assistant': '<RES>'} %}"
     "{% for message in messages %}"
     "{% if message['role'] not in marks %}{{ raise_exception('unknown role ' + message['role']) }}{% endif %}"
-    "{{ marks[message['role']] }}{{ message['content'] }}"
+    "{% if message['content'] or message['role'] != 'system' %}"
+    "{{ marks[message['role']] }}{{ message['content'] }}{% endif %}"
     "{% if message['role'] == 'assistant' %}<EOS>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<RES>{% endif %}"
 )

@@ -114,6 +114,24 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     return ReadTitle(title, tuple(notes))
 
 
+def read_given(typed: str, given: str, tokenizer: CharacterTokenizer) -> ReadTitle:
+    """What a model reads for a typed title, line, poem or later message, and notes on what was changed.
+
+    `given` is that of the instruction. A "text" is taken as it is.
+    """
+    if given == "title":
+        return read_title(typed, tokenizer)
+    text, remark = (typed.strip(), "") if given == "text" else to_traditional(typed.strip(), tokenizer)
+    if given == "line":
+        text = text.rstrip("，。")  # lines are taught without the last mark
+    if given == "poem":  # it may be typed in one row, but each couplet has its own
+        text = text.replace("。\n", "。").replace("。", "。\n").strip()
+    notes = [remark] if remark else []
+    if unknown := listed(character for character in text if is_unknown(character, tokenizer)):
+        notes.append(f"The model does not know {unknown} and reads {UNK} (an unknown character) instead.")
+    return ReadTitle(text, tuple(notes))
+
+
 def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]:
     """A title in the characters of the poems, and a remark if it is, or may be, Simplified.
 

@@ -37,7 +37,7 @@ def test_the_first_message_is_read_as_a_title_and_later_ones_as_they_are(chat: C
 
 def test_other_instructions_take_the_first_message_as_it_is_but_give_a_poem_its_rows_again(chat: Chat) -> None:
     typed = " 山中一夜雨，樹上幾聲鶯。水向門前去，雲從石上生。"
-    for name, read in (("couplet", typed.strip()), ("title", typed.strip().replace("。水", "。\n水"))):
+    for name, read in (("couplet", typed.strip("。 ")), ("title", typed.strip().replace("。水", "。\n水"))):
         other = asked(chat, name)
         other.ask(typed)
         assert contents(other.messages)[1:] == [read]
@@ -60,12 +60,14 @@ def test_a_blank_message_is_refused_and_not_added(chat: Chat, name: str) -> None
 def test_unknown_characters_are_named_once_those_of_the_system_line_at_first(chat: Chat) -> None:
     assert chat.ask("江龘") == "The model does not know 龘 and reads <UNK> (an unknown character) instead."
     other = Chat(chat.checkpoint, POEM, "請寫龘", 0)
-    assert other.ask("江月") == "The model does not know 龘 and reads <UNK> (an unknown character) instead."
+    assert other.ask("江月") == "In the system line, the model does not know 龘 and reads <UNK> instead."
     other.answered("水")
     assert other.ask("山") == ""
     assert "does not know 🌙 貓 " in other.ask("🌙貓")
     line = Chat(chat.checkpoint, find("couplet", MANY), "龘")
-    assert "does not know 貓 龘 " in line.ask("貓")
+    told = line.ask("貓")
+    assert "The model does not know 貓 and" in told
+    assert "the model does not know 龘 and" in told
 
 
 def test_the_answer_is_that_of_the_library_for_the_seed(chat: Chat) -> None:
@@ -135,3 +137,21 @@ def test_a_message_that_is_too_long_is_refused_and_not_added(chat: Chat) -> None
     with pytest.raises(ValueError, match=f"After the last answer, .* at most {room} characters"):
         line.ask("山")
     assert len(line.messages) == 3
+
+
+def test_messages_to_a_model_of_ones_own_data_are_not_read_as_titles(chat: Chat) -> None:
+    own = replace(chat.instruction, given="text")
+    talk = Chat(chat.checkpoint, own)
+    talk.ask(" 1+1=？請說。 ")
+    talk.answered("2")
+    talk.ask("再写一首")
+    assert contents(talk.messages)[1:] == ["1+1=？請說。", "2", "再写一首"]
+
+
+def test_a_line_or_a_later_message_may_be_simplified(chat: Chat) -> None:
+    other = asked(chat, "couplet")
+    assert "you typed Simplified" in other.ask("云从石上来，")
+    assert contents(other.messages)[1:] == ["雲從石上來"]
+    other.answered("山")
+    other.ask("再写一首")
+    assert contents(other.messages)[-1] == "再寫一首"

@@ -324,6 +324,17 @@ def test_a_message_is_refused_with_the_reason_and_stays_in_the_field(box: ChatBo
     assert (contents(box), box.message.value) == ([POEM.wording], typed)
 
 
+def test_a_refused_message_leaves_the_conversation_even_if_the_system_line_is_new(box: ChatBox) -> None:
+    press(box, "Send")
+    before = contents(box)
+    box.system.value, box.message.value = "請作詩", " "
+    press(box, "Send")
+    assert contents(box) == before
+    box.message.value = "江月"
+    press(box, "Send")
+    assert contents(box)[:2] == ["請作詩", "江月"]
+
+
 def test_a_failure_is_a_sentence_in_the_box(box: ChatBox, taught: Checkpoint) -> None:
     press(box, "Send")
     first = contents(box)

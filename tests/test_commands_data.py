@@ -74,12 +74,18 @@ def test_preview_reads_another_model(checkpoint: Checkpoint, capsys: pytest.Capt
     assert capsys.readouterr().err == ""
 
 
+OTHER_FORM = 'a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)'
+
+
 @pytest.mark.parametrize("command", [["preview"], ["finetune", "--steps", "2", *TINY_FINETUNE, "--data"]])
 def test_a_file_that_teaches_nothing_is_refused_with_its_line(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for rows, says in (
-        ([ROWS[0], {"output": "江"}], 'mine.jsonl, line 2: a line has "messages", or "instruction" and "output"\n'),
+        (
+            [ROWS[0], {"output": "江"}],
+            f"mine.jsonl, line 2: {OTHER_FORM}\n",
+        ),
         ([], "mine.jsonl: no conversation is in it\n"),
     ):
         assert main([*command, mine(*rows)]) == 2
@@ -125,3 +131,18 @@ def test_the_system_lines_are_stored_and_write_asks_with_them(
         options = ["--checkpoint", "taught", "--seed", "3", "--temperature", "2", "--json", *chosen]
         assert main(["write", "江月", *options]) == 0
         assert json.loads(capsys.readouterr().out)["text"] == answer
+
+
+def test_preview_prints_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", mine({"instruction": "a\x1b[2J", "output": "鶯"})]) == 0
+    assert "<INP>aU+001B[2J<RES>【鶯<EOS>】" in capsys.readouterr().out
+
+
+def test_preview_names_conversations_from_which_nothing_is_learned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", mine(ROWS[0], {"instruction": "江" * 300, "output": "鶯"})]) == 0
+    assert "because the answer begins later: conversation 2\n" in capsys.readouterr().err
+
+
+def test_data_and_instructions_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finetune", "--data", mine(*ROWS), "--instructions", "many"]) == 2
+    assert "leave out --instructions" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_test_titles_give_the_same_poems_in_a_batch_of_64_and_in_smaller_ones(sh
 def test_a_poem_is_what_the_plain_model_writes(checkpoint: Checkpoint, chosen: GenerationSettings) -> None:
     tokenizer = checkpoint.tokenizer
     prompt = prompt_ids(checkpoint, "江月")
-    limits = generation_limits(tokenizer)
+    limits = generation_limits(checkpoint)
     key = text_key(chosen.seed, 0, prompt)
     repetition = Repetition(1, len(tokenizer), limits.banned, limits.line_ends)
     ids = list(prompt)
@@ -107,7 +107,7 @@ def test_special_tokens_are_never_written(checkpoint: Checkpoint) -> None:
     forbidden = [i for i in tokenizer.special_tokens if i != tokenizer.eos_id]
     always(checkpoint, *forbidden)  # a model that wants nothing else
     for chosen in (GenerationSettings(2, top_p=1, max_new_tokens=50), GenerationSettings(0, max_new_tokens=50)):
-        limits = generation_limits(tokenizer)._replace(end_id=None)
+        limits = generation_limits(checkpoint)._replace(end_id=None)
         *_, texts = generate(checkpoint.model, [tokenizer.encode("江")], chosen, limits)
         assert len(texts[0]) == 50
         assert not set(texts[0]) & set(forbidden)
@@ -448,3 +448,11 @@ def test_settings_are_all_used(checkpoint: Checkpoint) -> None:
     ]
     for change in changes:
         assert list(iter_poems(checkpoint, TITLES, GenerationSettings(**({"temperature": 1} | change)))) != base, change
+
+
+def test_only_a_model_of_ones_own_data_may_write_latin_characters(checkpoint: Checkpoint) -> None:
+    latin = set(checkpoint.tokenizer.encode("Az 09")) - {checkpoint.tokenizer.unk_id}
+    own = replace(checkpoint, instructions=(replace(POEM, given="text"),))
+    assert latin
+    assert latin <= {*generation_limits(checkpoint).banned}
+    assert not latin & {*generation_limits(own).banned, *generation_limits(replace(own, instructions=())).banned}

@@ -210,3 +210,10 @@ def test_an_instruction_of_somebody_else_fits_every_poem() -> None:
 def test_other_rows_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="an instruction has a name, a label and a list of wordings; this one is"):
         from_rows(wrong)
+
+
+def test_instructions_that_were_stored_equal_those_of_the_library() -> None:
+    """A share says only how often a row is taught, and a wording is no pattern of `str.format`."""
+    assert from_rows(to_rows(MANY)) == MANY
+    (odd,) = from_rows([{"name": "rhyme", "label": "x", "wordings": ["，{}{y}"]}])
+    assert odd.about("東").wording == "，東{y}"

@@ -127,6 +127,11 @@ TAUGHT = [row for row in MANY if not row.name.endswith("-7")]  # so one poem can
 POEMS = [TOWER, Poem("江月", "", TOWER.couplets)]
 
 
+def both(row: Obedience) -> tuple[float, float]:
+    assert row.held_out
+    return row.taught.value, row.held_out.value
+
+
 @pytest.fixture
 def shares(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Shares]:
     """The shares that a pupil reaches who obeys in some conversations."""
@@ -134,7 +139,7 @@ def shares(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Callable[
     def measure(obeys: Callable[[Conversation], bool]) -> Shares:
         monkeypatch.setattr(obedience, "answers", Pupil(TAUGHT, POEMS, obeys).answers)
         found = measure_obedience(checkpoint.with_roles(TAUGHT), POEMS, count=2)
-        return {row: (shares.taught.value, shares.held_out.value) for row, shares in found.items()}
+        return {row: both(shares) for row, shares in found.items()}
 
     return measure
 
@@ -190,10 +195,17 @@ def test_an_untrained_model_obeys_nothing(checkpoint: Checkpoint) -> None:
     done: list[tuple[str, int, int]] = []
     settings = GenerationSettings(max_new_tokens=3)
     found = measure_obedience(checkpoint.with_roles(MANY), [TOWER], 2, settings, lambda *report: done.append(report))
-    assert {(row.taught.value, row.held_out.value) for row in found.values()} == {(0, 0)}
+    assert set(map(both, found.values())) == {(0, 0)}
     assert (done[0][:2], done[-1][1]) == (("asking", 1), done[-1][2])
 
 
 def test_the_table_has_both_wordings() -> None:
     rows = {"rhyme": Obedience(Estimate(0.5, (0.4, 0.6)), Estimate(0.25, (0.1, 0.3)))}
     assert " ".join(obedience_table(rows).split()[-7:]) == "rhyme 50.0 [40.0, 60.0] 25.0 [10.0, 30.0]"
+
+
+def test_an_instruction_with_one_wording_has_no_other_figure(checkpoint: Checkpoint) -> None:
+    found = measure_obedience(checkpoint.with_roles(ALL), [TOWER], 1, GenerationSettings(max_new_tokens=3))
+    assert [(name, row.held_out) for name, row in found.items()] == [("old-style", None)]
+    assert measure_obedience(checkpoint.with_roles([POEM]), [TOWER], 1) == {}
+    assert obedience_table(found).split()[-4:] == ["old-style", "0.0", "[0.0,", "0.0]"]

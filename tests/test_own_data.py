@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from course_lib.instructions import OLD_STYLE, POEM
-from course_lib.roles import Conversation, prompt_segments
+from course_lib.poems import Poem
+from course_lib.roles import Conversation, example_segments, message_segments, prompt_segments
 from course_lib.tasks.own_data import marked, read_conversations, survey, taught_by
 from course_lib.tokenizer import CharacterTokenizer
 
@@ -40,11 +41,10 @@ def talk_of(*pairs: tuple[str, str]) -> Conversation:
 
 def test_both_forms_are_read(tmp_path: Path) -> None:
     without_input, empty_input = {"instruction": "寫", "output": "花。"}, {**ALPACA, "input": ""}
-    assert read(tmp_path, {"messages": TALK}, ALPACA, without_input, empty_input) == [
+    assert read(tmp_path, {"messages": TALK}, ALPACA, without_input, empty_input, {**ALPACA, "input": None}) == [
         TALK,
         talk_of(("system", "寫"), ("user", "江"), ("assistant", "花。")),
-        talk_of(("user", "寫"), ("assistant", "花。")),
-        talk_of(("user", "寫"), ("assistant", "花。")),
+        *[talk_of(("user", "寫"), ("assistant", "花。"))] * 3,
     ]
 
 
@@ -80,12 +80,13 @@ def test_a_line_ends_only_where_a_json_line_ends(tmp_path: Path, character: str)
         ("{", "Expecting property name"),
         ("春夜喜雨", "Expecting value"),
         ("[" * 100_000, "recursion"),
-        ("[]", 'a line has "messages", or "instruction" and "output"'),
-        ('"messages"', 'a line has "messages", or'),
-        ('{"messages": "江"}', 'a line has "messages", or'),
-        ('{"instruction": "寫"}', 'a line has "messages", or'),
-        ('{"instruction": "寫", "output": ["花"]}', 'a line has "messages", or'),
-        ('{"instruction": "寫", "input": 5, "output": "花"}', 'a line has "messages", or'),
+        ("[]", 'a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)'),
+        ('{"instruction": "a\\ud800", "output": "江"}', "surrogates not allowed"),
+        ('"messages"', 'a line has "messages" (a list), or'),
+        ('{"messages": "江"}', 'a line has "messages" (a list), or'),
+        ('{"instruction": "寫"}', 'a line has "messages" (a list), or'),
+        ('{"instruction": "寫", "output": ["花"]}', 'a line has "messages" (a list), or'),
+        ('{"instruction": "寫", "input": 5, "output": "花"}', 'a line has "messages" (a list), or'),
         ('{"messages": ["江"]}', 'a message has a "role" and a "content", which is text'),
         ('{"messages": [{"role": "user"}]}', 'a message has a "role" and a "content", which is text'),
         ('{"messages": [{"role": "assistant", "content": null}]}', 'a message has a "role" and a "content"'),
@@ -129,7 +130,11 @@ def test_the_system_lines_are_the_instructions_the_most_frequent_first() -> None
     assert [row.wordings for row in taught] == [(OLD_STYLE.wording,), ("答話",), (POEM.wording,)]
     assert [row.name for row in taught] == ["old-style", "own-2", "poem"]
     assert (taught[0], taught[2]) == (OLD_STYLE, POEM)
-    assert taught[1].label == "答話"
+    assert (taught[1].label, taught[1].given) == ("2: 答話", "text")
+    braces = talk_of(("system", "{}"), ("assistant", "江"))
+    assert [row.wording for row in taught_by([braces, talk_of(("system", "答話"), ("assistant", "江"))])] == ["答話"]
+    with pytest.raises(ValueError, match=r"every system line has \{\} in it"):
+        taught_by([braces])
 
 
 def test_a_file_without_system_lines_teaches_the_empty_instruction() -> None:
@@ -137,6 +142,8 @@ def test_a_file_without_system_lines_teaches_the_empty_instruction() -> None:
     (taught,) = taught_by([talk_of(("user", "寫"), ("assistant", "花。"))])
     assert (taught.name, taught.wordings) == ("own-1", ("",))
     assert prompt_segments("江月", taught) == [("<INP>", "江月"), ("<RES>", "")]
+    assert example_segments(Poem("江月", "", ("花。",)), taught)[0] == ("<INP>", "江月")
+    assert message_segments(talk_of(("system", ""), ("user", "江月"))) == [("<INP>", "江月")]
 
 
 def test_at_most_ten_lines_are_kept_and_labels_are_short() -> None:
@@ -144,7 +151,8 @@ def test_at_most_ten_lines_are_kept_and_labels_are_short() -> None:
     taught = taught_by([talk_of(("system", line), ("assistant", "江")) for line in [*lines, lines[11]]])
     assert [row.wording for row in taught] == [lines[11], *lines[:9]]
     assert len({row.name for row in taught}) == 10
-    assert {len(row.label) for row in taught} == {12}
+    assert {row.label.partition(": ")[2] for row in taught} == {line[:12] for line in [lines[11], *lines[:9]]}
+    assert len({row.label for row in taught}) == 10
 
 
 # --- what there is to know ------------------------------------------------------------------------
@@ -158,6 +166,8 @@ def test_a_survey_counts_as_the_model_reads(tokenizer: CharacterTokenizer) -> No
     assert len(tokenizer.encode_segments([("<INP>", "江"), ("<RES>", "月"), ("<EOS>", "")])) == 5
     assert found.cut == [2, 3]
     assert survey([short, long], tokenizer, context=17).cut == []
+    assert found.unread == []
+    assert survey([short, long], tokenizer, context=6).unread == [2]  # five tokens of the prompt, and the role
     assert found.repeated == [3, 4, 5]
     assert found.unknown == {"☃": 4, "☂": 2}
 

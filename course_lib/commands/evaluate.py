@@ -87,6 +87,8 @@ def evaluate(
     if obedience:
         if not opened.instructions:
             raise Refusal("a base model was taught no instruction, so there is none that it could obey")
+        if instruction or candidates > 1:
+            raise Refusal("--obedience asks for each instruction once: leave out --instruction and --candidates")
         with shown_progress() as show:
             obeyed = measure_obedience(opened, poems, titles or 100, settings, show)
         rows = {name: row._asdict() for name, row in obeyed.items()}

@@ -132,8 +132,12 @@ def with_run_options(defaults: RunOptions) -> Callable[[Callable[..., None]], Ca
 
 def note(line: str) -> None:
     """Print one line to stderr, beside the output. Control characters are shown as their code points."""
-    shown = (c if c.isprintable() else " " if c.isspace() else f"U+{ord(c):04X}" for c in line)
-    print("".join(shown), file=sys.stderr, flush=True)
+    print(printable(line).replace("\n", " "), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey: their code points stand in their place."""
+    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else f"U+{ord(c):04X}" for c in text)
 
 
 def open_checkpoint(folder: Path | None, device: str | None, precision: Precision) -> tuple[Checkpoint, Machine]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import note, option
+from course_lib.commands.options import note, option, printable
 from course_lib.commands.train import BASE
 
 
@@ -18,8 +18,8 @@ def preview(
 ) -> None:
     """Show what a model would learn from a file of your own, before you train on it.
 
-    A line of the file has "messages", or "instruction", "input" and "output". If nothing can be learned from a line,
-    its number is named, and the exit status is 2. The text in 【 】 is what the model learns to write.
+    A line of the file has "messages", or "instruction", "input" and "output". If a line has another form, its number is
+    named, and the exit status is 2. The text in 【 】 is what the model learns to write.
     """
     from course_lib.checkpoints import load_checkpoint
     from course_lib.tasks import marked, read_conversations, survey
@@ -28,7 +28,7 @@ def preview(
     opened = load_checkpoint(base or paths.BASE).with_roles()
     context = opened.model.config.max_position_embeddings
     for number, conversation in enumerate(conversations[:show], start=1):
-        print(f"--- {number} ---\n{marked(conversation)}")
+        print(f"--- {number} ---\n{printable(marked(conversation))}")
     found = survey(conversations, opened.tokenizer, context)
     if show:
         print("---")
@@ -36,11 +36,13 @@ def preview(
     print(f"length   {min(found.lengths)} to {max(found.lengths)} tokens, half have at most {median(found.lengths):g}")
     if found.cut:
         note(f"longer than the {context} tokens that the model reads, so they are cut: {numbers(found.cut)}")
+    if found.unread:
+        note(f"nothing is learned from them, because the answer begins later: {numbers(found.unread)}")
     if found.repeated:
         note(f"there a second time: {numbers(found.repeated)}")
     if found.unknown:
-        often = sorted(found.unknown, key=lambda character: -found.unknown[character])
-        note(f"the model does not know {len(often)} of the characters: {''.join(often[:40])}")
+        often = list(found.unknown)[:40]
+        note(f"the model does not know {len(found.unknown)} of the characters: {''.join(often)}")
 
 
 def numbers(conversations: list[int]) -> str:

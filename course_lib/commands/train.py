@@ -73,7 +73,7 @@ def finetune(
     base: Annotated[Path | None, option(metavar="DIR", help="Start from this checkpoint.", show_default=BASE)] = None,
     instructions: Annotated[str, option(metavar="NAMES", help=TO_TEACH)] = "poem",
     data: Annotated[Path | None, option(metavar="FILE", help="Train on these conversations instead.")] = None,
-    epochs: Annotated[float, option(help="How many times to read all poems.")] = 3,
+    epochs: Annotated[float, option(help="How many times to read all poems, or all of --data.")] = 3,
     steps: Annotated[int | None, option(help="How many steps to take.", show_default="as --epochs says")] = None,
 ) -> None:
     """Teach a base model to do what it is asked.
@@ -109,13 +109,16 @@ def finetuning_recipe(
     from course_lib.recipes import conversing, finetuning, tang_weighted
     from course_lib.tasks import MANY, mixed_conversations, read_conversations, taught_by
 
+    if data and instructions != "poem":
+        raise Refusal("--data teaches what is in the file; leave out --instructions")
     talks = read_conversations(data) if data else []
+    own = taught_by(talks) if talks else ()
     taught = MANY if instructions == "many" else [find(name, ALL) for name in instructions.split(",")]
 
     def recipe_from(base: Checkpoint, parent: Path) -> Recipe:
         if talks:
             method = options.bind(conversing, evaluation=())
-            return method(base, talks, instructions=taught_by(talks), parent=parent)
+            return method(base, talks, instructions=own, parent=parent)
         poems = tang_weighted(options.training_poems(), options.tang_times)
         if taught is not MANY:
             return options.bind(finetuning)(base, poems, instructions=taught, parent=parent)

@@ -66,8 +66,7 @@ def write(
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
     asked = opened.instruction(instruction) if instruction or opened.instructions else None
-    is_title = asked is None or asked.given == "title"
-    given = read_titles(typed, opened.tokenizer) if is_title else [text.strip() for text in typed]
+    given = read_titles(typed, asked.given if asked else "title", opened.tokenizer)
     tasks = list(dict.fromkeys(product(given, range(seed, seed + count))))
     if not checkpoint:
         note(f"{folder} is used")
@@ -102,11 +101,11 @@ def read_lines(path: Path) -> list[str]:
         raise Refusal(f"{path}: not a text file in UTF-8 ({error})") from error
 
 
-def read_titles(typed: Sequence[str], tokenizer: CharacterTokenizer) -> list[str]:
-    """The titles as the model gets them. A line on stderr says what was changed in a title."""
-    from course_lib.titles import read_title
+def read_titles(typed: Sequence[str], given: str, tokenizer: CharacterTokenizer) -> list[str]:
+    """The titles, or what else is given, as the model gets them. A line on stderr says what was changed."""
+    from course_lib.titles import read_given
 
-    read = [read_title(title, tokenizer) for title in typed]
+    read = [read_given(title, given, tokenizer) for title in typed]
     for original, title in zip(typed, read, strict=True):
         said = f"{original}: {title.message}"
         if title.refused:

@@ -54,7 +54,7 @@ METRICS = {
     "ended": Metric("ends by itself", "%", "Follows"),
     "well_formed": Metric("well formed", "%", "Follows"),
     "repeats_a_line": Metric("repeats a line", "%", "Follows"),
-    "strange": Metric("has a character of no Tang poem", "%", "Follows"),
+    "strange": Metric("has a character of no Tang training poem", "%", "Follows"),
     "obeys": Metric("obeys the instruction", "%", "Follows"),
     "rhymes": Metric("rhymes", "%", "Sounds"),
     "rhymes_in_form": Metric("… of those with 4 or 8 lines", "%", "Sounds"),

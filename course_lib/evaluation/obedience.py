@@ -75,17 +75,24 @@ class Question:
 
 
 class Obedience(NamedTuple):
-    """The share of questions that were obeyed, in the first wording and in the last one, which was not taught."""
+    """The share of questions that were obeyed, in the first wording and in the last one, which was not taught.
+
+    `held_out` is None if there is only one wording.
+    """
 
     taught: Estimate
-    held_out: Estimate
+    held_out: Estimate | None
 
 
 def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Literal[0, -1]) -> list[Question]:
     """All questions that the poems make, in one wording. The wishes make acrostics that no poet wrote."""
     random = Random(0)
+    if wording == -1:
+        taught = [each for each in taught if len(each.wordings) > 1]
     named = {each.name: each for each in taught}
     sentences = [each for each in taught if each.kind == "sentence"]
+    if not sentences:
+        return []
     forms = [named[form.name] for form in FORMS if form.name in named]
     asked: list[Question] = []
 
@@ -97,7 +104,7 @@ def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Lit
         for each in sentences:
             if each.given == "title" and each.fits:
                 ask(each.name, each, poem.title)  # any title can be asked for in any form
-            elif each.given != "title" and can_be_given and each.can_use(poem):
+            elif each.given in ("line", "poem") and can_be_given and each.can_use(poem):
                 ask(each.name, each, each.exchange(poem, random).given)
         clauses = clauses_of(poem, named)
         for clause in clauses:
@@ -112,7 +119,7 @@ def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Lit
             turns["next-title"] = (poems[number - 1].title, before)
             for name in (name for name in turns if name in named):
                 argument, obeyed = turns[name]
-                ask(name, before, poem.title, (named[name].wordings[wording].format(argument), obeyed))
+                ask(name, before, poem.title, (named[name].wordings[wording].replace("{}", argument), obeyed))
     for wish in WISHES if "acrostic" in named else ():
         ask("acrostic of a wish", joined(sentences[0], [named["acrostic"].about(wish)]), wish)
     return asked
@@ -132,9 +139,10 @@ def measure_obedience(
     settings: GenerationSettings | None = None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Obedience]:
-    """How often the checkpoint obeys each of its instructions, from at most `count` questions made of the poems.
+    """How often the checkpoint obeys each instruction that a program can check: any poem is right for "poem" itself.
 
-    An answer counts if the model ended it and `Question.obeyed` says so.
+    It asks at most `count` questions for each row and wording. An answer counts if the model ended it and
+    `Question.obeyed` says so; of two answers, the second.
     """
     settings = settings or GenerationSettings()
     asked: list[Question] = []
@@ -150,13 +158,15 @@ def measure_obedience(
     for i in later:
         request = asked[i].turn or ("", POEM)
         talks[i] += [Message(role="assistant", content=given[i][0]), Message(role="user", content=request[0])]
-    for i, answer in zip(later, answers(checkpoint, [talks[i] for i in later], [settings] * len(later)), strict=True):
+    for i, answer in zip(
+        later, answers(checkpoint, [talks[i] for i in later], [settings] * len(later), progress), strict=True
+    ):
         given[i].append(answer)
     obeyed: dict[tuple[str, int], list[bool]] = defaultdict(list)
     for question, own in zip(asked, given, strict=True):
         obeyed[question.row, question.wording].append(question.obeyed(own))
     shares = {key: bootstrap_mean(values) or Estimate(0) for key, values in obeyed.items()}
-    return {row: Obedience(shares[row, 0], shares[row, -1]) for row, wording in shares if wording == 0}
+    return {row: Obedience(share, shares.get((row, -1))) for (row, wording), share in shares.items() if wording == 0}
 
 
 def answers(

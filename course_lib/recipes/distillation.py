@@ -18,7 +18,8 @@ def distillation(recipe: Recipe, teacher: Checkpoint, folder: Path | None = None
 
     A poem has one next character; the teacher also says how likely each of the others would have been (Hinton et al.
     2015). The evaluation loss is still that of the characters. `folder`, which holds the teacher, is for the model
-    card. Raises ValueError if the teacher has another vocabulary than the student, or was taught other instructions.
+    card. Raises ValueError if the teacher has another vocabulary, was taught other instructions, or has a shorter
+    context than the student.
     """
     student = recipe.checkpoint
     differences = {

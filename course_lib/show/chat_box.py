@@ -96,7 +96,7 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         taught = checkpoint.instructions
         menu = [(f"{i.name} {i.label}", i) for i in taught if i.kind == "sentence"]
         clauses = [i for i in taught if i.kind == "clause"]
-        turns = [i.wording.format(ARGUMENTS.get(i.name, "")) for i in taught if i.kind == "turn"]
+        turns = [i.wording.replace("{}", ARGUMENTS.get(i.name, "")) for i in taught if i.kind == "turn"]
         actions = {"Send": self.send, "Stop": self.stop, "Another": self.another, "Clear": self.clear}
         self.instruction = labelled(widgets.Dropdown, "Instruction", "16em", options=menu)
         self.clauses = {i: labelled(widgets.Text, f"{i.name.capitalize()} {i.label}", "11em") for i in clauses}
@@ -139,15 +139,16 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def send(self, _: object = None) -> None:
         """Answer the message. An answer that is being written stops first."""
         self.stop()
-        note = ""
-        if self.system.value.strip() != self.chat.system:
-            note = "The system line is new, and so is the conversation. " if len(self.chat.messages) > 1 else ""
-            self.chat = Chat(self.chat.checkpoint, self.instruction.value, self.system.value)
+        talk, note = self.chat, ""
+        if self.system.value.strip() != talk.system:
+            note = "The system line is new, and so is the conversation. " if len(talk.messages) > 1 else ""
+            talk = Chat(talk.checkpoint, self.instruction.value, self.system.value)
         try:
-            note += self.chat.ask(self.message.value)
+            note += talk.ask(self.message.value)
         except ValueError as error:
             self._draw("refused", str(error))
         else:
+            self.chat = talk
             self.message.value = ""
             self._begin(note)
 

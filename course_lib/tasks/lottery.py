@@ -1,4 +1,4 @@
-"""Conversations to train on: each poem becomes the answer to an instruction that the lot has drawn.
+"""Conversations to train on: each begins with one poem, as the answer to a randomly chosen instruction.
 
     system      你是一位唐代詩人。請以此題作一首七言絕句，用「微」韻
     user        江上
@@ -104,7 +104,7 @@ class Lottery:
         if self.random.random() < WITH_SLIPS:
             kept = {*instruction.label, "「", "」", "{", "}"}
             wording = "".join(c for c in wording if c in kept or self.random.random() > SLIP)
-        return wording.format(argument)
+        return wording.replace("{}", argument)
 
     def clause(self, poem: Poem) -> Instruction | None:
         """A clause that the poem obeys, or None."""

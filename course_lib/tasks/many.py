@@ -26,9 +26,9 @@ def verse_form(text: str) -> str:
 
     A poem in a form of regulated verse with a few faults of tone is unclear. So is a text that is not couplets.
     """
-    scansion = scanned(text)
     if not is_well_formed(text):
         return ""
+    scansion = scanned(text)
     if scansion.rhymes and scansion.regulated:
         return scansion.form.name
     faulty = len({fault.line for fault in scansion.faults})
@@ -236,14 +236,14 @@ def from_rows(rows: Any) -> tuple[Instruction, ...]:
 
     Raises ValueError if the rows do not have the form that `to_rows` gives them.
     """
-    known = {i.name: replace(i, share=1) for i in MANY}
+    known = {i.name: i for i in MANY}
     taught = []
     for row in rows if isinstance(rows, list) else [rows]:
         match row:
             case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings} if all(
                 isinstance(wording, str) for wording in others
             ):
-                like = known.get(name) or Instruction(name, label, ("",))
+                like = known.get(name) or Instruction(name, label, ("",), given="text")
                 taught.append(replace(like, label=label, wordings=tuple(wordings)))
             case _:
                 raise ValueError(f"an instruction has a name, a label and a list of wordings; this one is {row!r}")

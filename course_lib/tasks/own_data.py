@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from course_lib.instructions import ALL, Instruction
-from course_lib.roles import END, TOKEN_OF_ROLE, Conversation, Message, message_segments
+from course_lib.roles import (
+    END,
+    RESPONSE,
+    TOKEN_OF_ROLE,
+    Conversation,
+    Message,
+    message_segments,
+    room_for_response,
+)
 from course_lib.tokenizer import CharacterTokenizer
 
 
@@ -45,13 +53,15 @@ def parse(row: Any) -> Conversation:
     match row:
         case {"messages": list(messages)}:
             conversation = [message(each) for each in messages]
-        case {"instruction": str(instruction), "output": str(output), **rest} if isinstance(rest.get("input", ""), str):
+        case {"instruction": str(instruction), "output": str(output), **rest} if isinstance(
+            rest.get("input") or "", str
+        ):
             given = rest.get("input") or ""
             roles = {"system": instruction, "user": given, "assistant": output} if given else {}
             roles = roles or {"user": instruction, "assistant": output}
             conversation = [message({"role": role, "content": text}) for role, text in roles.items()]
         case _:
-            raise ValueError('a line has "messages", or "instruction" and "output"')
+            raise ValueError('a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)')
     if not any(each["role"] == "assistant" and each["content"] for each in conversation):
         raise ValueError("the assistant says nothing, so there is nothing to learn")
     if conversation[-1]["role"] != "assistant":
@@ -63,6 +73,7 @@ def message(row: Any) -> Message:
     """One message. Raises ValueError if it has another form."""
     match row:
         case {"role": str(role), "content": str(content)} if role in TOKEN_OF_ROLE:
+            content.encode()  # raises ValueError for half of a surrogate pair
             return Message(role=role, content=content)
         case {"role": role, "content": str()}:
             raise ValueError(f"role {role!r} is none of {', '.join(TOKEN_OF_ROLE)}")
@@ -70,18 +81,27 @@ def message(row: Any) -> Message:
 
 
 def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
-    """The system lines of the conversations as instructions, the most frequent first, at most ten."""
+    """The system lines of the conversations as instructions, the most frequent first, at most ten.
+
+    Lines with {}, the sign for an argument, are left out. Raises ValueError if no line is left.
+    """
     lines = Counter(talk[0]["content"] if talk[0]["role"] == "system" else "" for talk in conversations)
     known = {each.wording: each for each in ALL}
-    found = [line for line, _ in lines.most_common(10) if "{}" not in line]  # it would ask for an argument
-    return tuple(known.get(line, Instruction(f"own-{n}", line[:12], (line,))) for n, line in enumerate(found, start=1))
+    found = [line for line, _ in lines.most_common() if "{}" not in line][:10]
+    if not found:
+        raise ValueError("every system line has {} in it, the sign for an argument: write it differently")
+    rows = [
+        Instruction(f"own-{n}", f"{n}: {line[:12]}", (line,), given="text") for n, line in enumerate(found, start=1)
+    ]
+    return tuple(known.get(row.wording, row) for row in rows)
 
 
 class Survey(NamedTuple):
-    """What a file of conversations holds, as the model would read it."""
+    """What a file of conversations holds, as the model would read it. Conversations are counted from 1."""
 
     lengths: list[int]  # of each conversation, in tokens
-    cut: list[int]  # the numbers of those that are longer than the context, counted from 1
+    cut: list[int]  # the numbers of those that are longer than the context
+    unread: list[int]  # the numbers of those with no answer within the context: nothing is learned from them
     repeated: list[int]  # the numbers of those that stand in the file a second time
     unknown: dict[str, int]  # characters that are not in the vocabulary, and how often they occur
 
@@ -91,19 +111,17 @@ def survey(conversations: Sequence[Conversation], tokenizer: CharacterTokenizer,
     texts = [message_segments(talk) for talk in conversations]
     lengths = [sum(1 + len(text) for _, text in segments) for segments in texts]
     first = {str(talk): n for n, talk in reversed(list(enumerate(conversations, start=1)))}
-    text = "".join(part for segments in texts for _, part in segments)
-    unknown = {c: text.count(c) for c in dict.fromkeys(text) if tokenizer.encode(c) == [tokenizer.unk_id]}
+    counts = Counter(character for segments in texts for _, text in segments for character in text)
     return Survey(
         lengths,
         [n for n, length in enumerate(lengths, start=1) if length > context],
+        [n for n, segments in enumerate(texts, start=1) if room_for_response(segments, context) <= 0],
         [n for n, talk in enumerate(conversations, start=1) if first[str(talk)] != n],
-        unknown,
+        {c: n for c, n in counts.most_common() if tokenizer.encode(c) == [tokenizer.unk_id]},
     )
 
 
 def marked(conversation: Conversation) -> str:
-    """The text that the model reads, with 【 】 around what it learns."""
-    parts = []
-    for role, content in ((each["role"], each["content"]) for each in conversation):
-        parts.append(TOKEN_OF_ROLE[role] + (f"【{content}{END}】" if role == "assistant" else content))
-    return "".join(parts)
+    """The conversation to look at, with 【 】 around what the model learns. Never encode it."""
+    signs = {RESPONSE: f"{RESPONSE}【", END: f"{END}】"}
+    return "".join(signs.get(token, token) + text for token, text in message_segments(conversation))
