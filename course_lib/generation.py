@@ -205,11 +205,7 @@ def write(
 def reply(
     checkpoint: Checkpoint, messages: Conversation, settings: GenerationSettings | None = None, candidates: int = 1
 ) -> PoemStream:
-    """The assistant's answer to a conversation, character by character.
-
-    The oldest answers are left out if the context has no room: see `roles.within`. Raises ValueError if even one
-    message is too long.
-    """
+    """The assistant's answer to the last messages, as many as `roles.within` finds room for; it raises ValueError."""
     segments = message_segments(within(messages, room_in(checkpoint)), open_response=True)
     return PoemStream(checkpoint, checkpoint.tokenizer.encode_segments(segments), settings, candidates)
 

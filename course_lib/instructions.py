@@ -15,6 +15,7 @@ from course_lib.poems import Poem
 from course_lib.prosody import Scansion, is_well_formed, scan
 
 Kind = Literal["sentence", "clause", "turn"]
+Given = Literal["title", "line", "poem", "text"]
 
 
 class Exchange(NamedTuple):
@@ -44,7 +45,7 @@ class Instruction:
     fits: Callable[[Poem], bool] | None = None  # whether a poem can be its example; None: every poem can
     exchange: Callable[[Poem, Random], Exchange] = title_and_poem  # the example that a poem makes
     check: Callable[[Exchange], bool] | None = None  # whether an answer obeys; None: if it is a poem that fits
-    given: Literal["title", "line", "poem", "text"] = "title"  # what the user gives; "text": anything
+    given: Given = "title"  # what the user gives; "text": anything
     one_answer: bool = False  # only one answer is right, so the likeliest characters are taken
     kind: Kind = "sentence"
     share: float = field(default=1.0, compare=False)  # how often it is taught, compared with the others that fit

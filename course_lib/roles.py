@@ -68,12 +68,8 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
 
 def opening(system: str, exchange: Exchange) -> Conversation:
     """The first messages of a conversation. Without a system line, they are only two."""
-    messages = [
-        Message(role="system", content=system),
-        Message(role="user", content=exchange.given),
-        Message(role="assistant", content=exchange.answer),
-    ]
-    return messages if system else messages[1:]
+    first = [Message(role="system", content=system)] if system else []
+    return [*first, Message(role="user", content=exchange.given), Message(role="assistant", content=exchange.answer)]
 
 
 def plain_conversations(poems: Sequence[Poem], instructions: Sequence[Instruction]) -> list[Conversation]:

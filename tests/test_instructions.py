@@ -215,5 +215,9 @@ def test_other_rows_are_refused(wrong: object) -> None:
 def test_instructions_that_were_stored_equal_those_of_the_library() -> None:
     """A share says only how often a row is taught, and a wording is no pattern of `str.format`."""
     assert from_rows(to_rows(MANY)) == MANY
+    own = (Instruction("own-1", "1: 答話", ("答話",), given="text"),)
+    assert from_rows(to_rows(own)) == own
+    with pytest.raises(ValueError, match="a name, a label and a list of wordings"):
+        from_rows([{**to_rows(own)[0], "given": "novel"}])
     (odd,) = from_rows([{"name": "rhyme", "label": "x", "wordings": ["，{}{y}"]}])
     assert odd.about("東").wording == "，東{y}"

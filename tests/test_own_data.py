@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import Poem
@@ -153,6 +156,32 @@ def test_at_most_ten_lines_are_kept_and_labels_are_short() -> None:
     assert len({row.name for row in taught}) == 10
     assert {row.label.partition(": ")[2] for row in taught} == {line[:12] for line in [lines[11], *lines[:9]]}
     assert len({row.label for row in taught}) == 10
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text() | st.sampled_from(["system", "user", "assistant"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["messages", "role", "content", "instruction", "input", "output"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.binary() | st.lists(JSON.map(json.dumps), max_size=3).map(lambda lines: "\n".join(lines).encode()))
+def test_any_file_gives_conversations_or_one_line_that_names_it(content: bytes) -> None:
+    talks: list[Conversation] = []
+    said = ""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "mine.jsonl"
+        path.write_bytes(content)
+        try:
+            talks = read_conversations(path)
+        except ValueError as error:
+            said = str(error)
+    assert bool(talks) != bool(said)
+    assert all(talk[-1]["role"] == "assistant" for talk in talks)
+    assert not said or (said.startswith(str(path)) and "\n" not in said)
 
 
 # --- what there is to know ------------------------------------------------------------------------

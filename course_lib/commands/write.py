@@ -42,7 +42,9 @@ def write(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Write a poem on each title, or whatever --instruction asks for: "quatrain-7,rhyme=東,acrostic=春夏秋冬".
+    """Write a poem on each title, or what --instruction asks for.
+
+    Instructions can be joined: --instruction quatrain-7,rhyme=東,acrostic=春夏秋冬.
 
     The poem appears character by character. Then a line on stderr says why it ended. A base model does not know where
     a poem ends: it goes on until --max-new-tokens.

@@ -6,9 +6,9 @@ The last wording of each is never taught: it shows whether a model understands a
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, cast, get_args
 
-from course_lib.instructions import OLD_STYLE, POEM, Exchange, Instruction, scanned
+from course_lib.instructions import OLD_STYLE, POEM, Exchange, Given, Instruction, scanned
 from course_lib.poems import Poem
 from course_lib.prosody import han, is_well_formed, level_groups, opposed, split_lines
 
@@ -228,7 +228,11 @@ MANY = (
 
 def to_rows(instructions: Iterable[Instruction]) -> list[dict[str, Any]]:
     """The instructions as JSON values, for `instructions.json`: what a reader needs. Functions are left out."""
-    return [{"name": i.name, "label": i.label, "wordings": list(i.wordings)} for i in instructions]
+    return [
+        {"name": i.name, "label": i.label, "wordings": list(i.wordings)}
+        | ({} if i.given == "title" else {"given": i.given})
+        for i in instructions
+    ]
 
 
 def from_rows(rows: Any) -> tuple[Instruction, ...]:
@@ -240,10 +244,11 @@ def from_rows(rows: Any) -> tuple[Instruction, ...]:
     taught = []
     for row in rows if isinstance(rows, list) else [rows]:
         match row:
-            case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings} if all(
+            case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings, **rest} if all(
                 isinstance(wording, str) for wording in others
-            ):
-                like = known.get(name) or Instruction(name, label, ("",), given="text")
+            ) and rest.get("given", "title") in get_args(Given):
+                given = cast("Given", rest.get("given", "title"))
+                like = known.get(name) or Instruction(name, label, ("",), given=given)
                 taught.append(replace(like, label=label, wordings=tuple(wordings)))
             case _:
                 raise ValueError(f"an instruction has a name, a label and a list of wordings; this one is {row!r}")
