@@ -141,8 +141,8 @@ def test_the_package_alone_says_that_it_needs_the_repository(
 PROGRAM = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1)  # as JupyterLab, which first asks
