@@ -5,8 +5,7 @@ from course_lib.generation import PoemStream, reply, room_in, settings_for
 from course_lib.instructions import Instruction
 from course_lib.roles import Message, within
 from course_lib.sampling import GenerationSettings
-from course_lib.titles import is_unknown, listed, read_given
-from course_lib.tokenizer import UNK
+from course_lib.titles import read_given, unknown_notes
 
 
 class Chat:
@@ -34,8 +33,8 @@ class Chat:
         text, notes = read_given(typed, given if is_first or given == "text" else "message", tokenizer)
         if not text:
             raise ValueError(" ".join(notes) or "The message is blank.")
-        if is_first and (unknown := listed(c for c in self.system if is_unknown(c, tokenizer))):
-            notes += (f"In the system line, the model does not know {unknown} and reads {UNK} instead.",)
+        if is_first:
+            notes += tuple(unknown_notes(self.system, tokenizer, "In the system line,"))
         messages = [*before, Message(role="user", content=text)]
         room = room_in(self.checkpoint)
         if within(messages, room)[-1] is not messages[-1]:

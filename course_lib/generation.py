@@ -173,9 +173,8 @@ class PoemStream:
         keys = np.concatenate([text_key(self._settings.seed, number, self._prompt) for number in numbers])
         prompts = [self._prompt for _ in numbers]
         texts: list[list[int]] = []
-        for texts in generate(
-            self._checkpoint.model, prompts, self._settings, generation_limits(self._checkpoint), keys
-        ):
+        limits = generation_limits(self._checkpoint)
+        for texts in generate(self._checkpoint.model, prompts, self._settings, limits, keys):
             if self._stopping:
                 return
             if self._candidates == 1 and texts[0][-1] != tokenizer.eos_id:

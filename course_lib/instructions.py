@@ -42,7 +42,7 @@ class Instruction:
     name: str  # for the command line: "old-style"
     label: str  # for readers: "古體詩"
     wordings: tuple[str, ...]  # the sentences that make the request
-    fits: Callable[[Poem], bool] | None = None  # whether a poem can be its example; None: every poem can
+    fits: Callable[[Poem], bool] | None = None  # is this poem an example of it? None: every poem is
     exchange: Callable[[Poem, Random], Exchange] = title_and_poem  # the example that a poem makes
     check: Callable[[Exchange], bool] | None = None  # whether an answer obeys; None: if it is a poem that fits
     given: Given = "title"  # what the user gives; "text": anything

@@ -43,7 +43,7 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
         KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came; a single process has saved every whole step in `folder`.
     """
     folder.claim(trainer)
-    with closing(folder.run(trainer)) as reports:  # closing it saves, whatever stops `narrate`
+    with closing(folder.run(trainer)) as reports:  # closing it saves, also if `narrate` is stopped
         for _ in narrate(reports):
             pass
     if not trainer.machine.world.is_main:

@@ -45,7 +45,7 @@ def total(sums: Iterable[LossSums]) -> LossSums:
 
 
 def mean_loss(sums: Iterable[LossSums]) -> Loss:
-    """The mean losses over several batches, without a gradient. Each token counts once, whatever its batch."""
+    """The mean losses over several batches, without a gradient. All tokens have the same weight."""
     with torch.no_grad():
         return total(sums).means()
 

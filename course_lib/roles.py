@@ -18,6 +18,7 @@ END = "<EOS>"
 
 Role = Literal["system", "user", "assistant"]
 Segment = tuple[str, str]  # (special token, text)
+Conversation = list["Message"]
 TOKEN_OF_ROLE: dict[Role, str] = {"system": INSTRUCTION, "user": INPUT, "assistant": RESPONSE}
 
 
@@ -26,9 +27,6 @@ class Message(TypedDict):
 
     role: Role
     content: str
-
-
-Conversation = list[Message]
 
 
 def pretraining_text(poem: Poem) -> str:
@@ -58,9 +56,8 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
     for message in messages:
         if message["role"] not in TOKEN_OF_ROLE:
             raise ValueError(f"role {message['role']!r} is none of {', '.join(TOKEN_OF_ROLE)}")
-        if message["role"] == "system" and not message["content"]:
-            continue
-        segments.append((TOKEN_OF_ROLE[message["role"]], message["content"]))
+        if message["content"] or message["role"] != "system":
+            segments.append((TOKEN_OF_ROLE[message["role"]], message["content"]))
         if message["role"] == "assistant":
             segments.append((END, ""))
     return [*segments, (RESPONSE, "")] if open_response else segments
@@ -82,10 +79,14 @@ def plain_conversations(poems: Sequence[Poem], instructions: Sequence[Instructio
     return [made[poem] for poem in poems]
 
 
+def length_of(segments: Iterable[Segment]) -> int:
+    """How many tokens the segments have: one for the role, and one for each character."""
+    return sum(1 + len(text) for _, text in segments)
+
+
 def room_for_response(segments: Sequence[Segment], context: int) -> int:
     """How many tokens the context has left after the first prompt, which ends with the response's special token."""
-    prompt = takewhile(lambda segment: segment[0] != RESPONSE, segments)
-    return context - sum(1 + len(text) for _, text in prompt) - 1
+    return context - length_of(takewhile(lambda segment: segment[0] != RESPONSE, segments)) - 1
 
 
 def within(messages: Conversation, room: int) -> Conversation:
@@ -95,7 +96,7 @@ def within(messages: Conversation, room: int) -> Conversation:
     answer. Raises ValueError if there is nothing more to leave out.
     """
     kept = list(messages)
-    while sum(1 + len(text) for _, text in message_segments(kept)) > room:
+    while length_of(message_segments(kept)) > room:
         oldest = next((i for i, message in enumerate(kept) if message["role"] == "assistant"), len(kept))
         if oldest + 2 > len(kept):
             raise ValueError(f"the conversation is too long: at most {room} characters can be read")

@@ -190,7 +190,7 @@ class RunFolder:
         return read(path, parse, "the state of a run") if path.is_file() else {"step": 0}
 
     def _refuse(self, held: str) -> None:
-        raise CheckpointError(f"{self.path} holds {held}. Delete this folder to begin anew, or choose another one")
+        raise CheckpointError(f"{self.path} holds {held}. Delete this folder to start again, or choose another one")
 
 
 @contextmanager

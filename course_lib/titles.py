@@ -109,9 +109,7 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     if strange == characters:
         reason = f"The model does not know {listed(strange)}: too few of its poems have it."
         return ReadTitle("", (reason, "Please try another title."))
-    if strange:
-        notes.append(f"The model does not know {listed(strange)} and reads {UNK} (an unknown character) instead.")
-    return ReadTitle(title, tuple(notes))
+    return ReadTitle(title, (*notes, *unknown_notes(title, tokenizer)))
 
 
 def read_given(typed: str, given: str, tokenizer: CharacterTokenizer) -> ReadTitle:
@@ -126,10 +124,7 @@ def read_given(typed: str, given: str, tokenizer: CharacterTokenizer) -> ReadTit
         text = text.rstrip("，。")  # lines are taught without the last mark
     if given == "poem":  # it may be typed in one row, but each couplet has its own
         text = text.replace("。\n", "。").replace("。", "。\n").strip()
-    notes = [remark] if remark else []
-    if unknown := listed(character for character in text if is_unknown(character, tokenizer)):
-        notes.append(f"The model does not know {unknown} and reads {UNK} (an unknown character) instead.")
-    return ReadTitle(text, tuple(notes))
+    return ReadTitle(text, (*([remark] if remark else []), *unknown_notes(text, tokenizer)))
 
 
 def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]:
@@ -263,6 +258,13 @@ def visible(text: str) -> bool:
 def is_unknown(character: str, tokenizer: CharacterTokenizer) -> bool:
     """Whether the vocabulary lacks a character."""
     return tokenizer.encode(character) == [tokenizer.unk_id]
+
+
+def unknown_notes(text: str, tokenizer: CharacterTokenizer, place: str = "") -> list[str]:
+    """A sentence on the characters that the model does not know, if there are any. `place` begins it."""
+    unknown = listed(c for c in text if c not in SEPARATORS and is_unknown(c, tokenizer))
+    start = f"{place} the" if place else "The"
+    return [f"{start} model does not know {unknown} and reads {UNK} (an unknown character) instead."] if unknown else []
 
 
 def listed(found: Iterable[str], most: int = 8) -> str:

@@ -20,7 +20,7 @@ from course_lib.recipes.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How to train, whatever the data.
+    """How to train, on any data.
 
     The learning rate rises during `warmup_steps`, stays constant, and falls in a straight line to zero during the last
     `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. With

@@ -60,7 +60,10 @@ def test_a_blank_message_is_refused_and_not_added(chat: Chat, name: str) -> None
 def test_unknown_characters_are_named_once_those_of_the_system_line_at_first(chat: Chat) -> None:
     assert chat.ask("江龘") == "The model does not know 龘 and reads <UNK> (an unknown character) instead."
     other = Chat(chat.checkpoint, POEM, "請寫龘", 0)
-    assert other.ask("江月") == "In the system line, the model does not know 龘 and reads <UNK> instead."
+    assert (
+        other.ask("江月")
+        == "In the system line, the model does not know 龘 and reads <UNK> (an unknown character) instead."
+    )
     other.answered("水")
     assert other.ask("山") == ""
     assert "does not know 🌙 貓 " in other.ask("🌙貓")

@@ -1,15 +1,15 @@
 """The chat box: the page it draws, the answers it writes, one at a time, and that it stops and never raises."""
 
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from typing import Any
 
 import pytest
 import torch
+from boxes import never_end, threads, until
 
 from course_lib import show
 from course_lib.chat import Chat
@@ -149,31 +149,15 @@ def box(taught: Checkpoint) -> Iterator[ChatBox]:
     made.message.value = "山雨"
     yield made
     made.stop()
-    assert not writers(), "a thread was left behind"
+    assert not threads(THREAD), "a thread was left behind"
 
 
 @pytest.fixture
 def slow(taught: Checkpoint, box: ChatBox) -> ChatBox:
     """A box whose model never draws the end mark, ten seconds a character: there is always time to stop it."""
-    with torch.no_grad():
-        embedding = taught.model.model.embed_tokens.weight
-        embedding.abs_()
-        embedding[taught.tokenizer.eos_id] *= -1
+    never_end(taught)
     box.pace = 10
     return box
-
-
-def writers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == THREAD]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for it, on however slow a machine."""
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen within a minute")
 
 
 def press(box: ChatBox, name: str) -> None:
@@ -259,7 +243,7 @@ def test_a_message_sent_while_an_answer_is_written_stops_it_and_is_answered(slow
         slow.message.value = typed
         slow.buttons["Send"].click()
         until(lambda: writes_first(slow))
-        assert len(writers()) == 1
+        assert len(threads(THREAD)) == 1
     assert contents(slow)[1::2] == ["山雨", "江月", "夜雨"]
     assert [len(text) for text in contents(slow)[2::2]] == [1, 1]
     first = contents(slow)[4]
@@ -273,9 +257,9 @@ def test_ten_quick_clicks_write_one_answer_and_leave_no_thread_behind(slow: Chat
         slow.buttons["Send"].click()  # the first empties the field, so the others are refused
         slow.buttons["Another"].click()
     until(lambda: writes_first(slow))
-    assert len(writers()) == 1
+    assert len(threads(THREAD)) == 1
     slow.stop()
-    assert not writers()
+    assert not threads(THREAD)
     assert len(contents(slow)) == 3
 
 
@@ -290,7 +274,7 @@ def test_clear_stops_and_begins_a_new_conversation(slow: ChatBox) -> None:
     assert slow.message.value == "江月"
     assert note(slow.page.value) == "○ Ready. Type a message, then press Send or the Enter key."
     assert slow.buttons["Another"].disabled
-    assert not writers()
+    assert not threads(THREAD)
 
 
 def test_a_new_system_line_begins_a_new_conversation(box: ChatBox, taught: Checkpoint) -> None:

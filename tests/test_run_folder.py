@@ -400,7 +400,7 @@ def test_a_folder_is_not_used_for_another_run(
     with pytest.raises(CheckpointError, match=says) as refused:
         next(folder.run(new_trainer(**{"decay_fraction": 0.25, **changes})))
     assert str(refused.value).startswith(f"{tmp_path} holds ")
-    assert str(refused.value).endswith(". Delete this folder to begin anew, or choose another one")
+    assert str(refused.value).endswith(". Delete this folder to start again, or choose another one")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 

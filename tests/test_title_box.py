@@ -2,8 +2,7 @@
 
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import groupby, product
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from boxes import never_end, threads, until
 
 from course_lib import paths, show
 from course_lib.checkpoints import Checkpoint
@@ -143,31 +142,15 @@ def box(checkpoint: Checkpoint) -> Iterator[TitleBox]:
     yield made
     made.stop()
     made.wait(60)
-    assert not writers(), "a thread was left behind"
+    assert not threads(THREAD), "a thread was left behind"
 
 
 @pytest.fixture
 def slow(checkpoint: Checkpoint, box: TitleBox) -> TitleBox:
     """A box whose model never draws the end mark, ten seconds a character: there is always time to stop it."""
-    with torch.no_grad():
-        embedding = checkpoint.model.model.embed_tokens.weight
-        embedding.abs_()
-        embedding[checkpoint.tokenizer.eos_id] *= -1
+    never_end(checkpoint)
     box.pace = 10
     return box
-
-
-def writers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == THREAD]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for it, on however slow a machine."""
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen within a minute")
 
 
 def state(box: TitleBox) -> str:
@@ -270,7 +253,7 @@ def test_a_title_entered_while_a_poem_is_written_is_written_next(slow: TitleBox)
         slow.title.value = title
         slow.title._handle_custom_msg({"event": "submit"}, [])
     until(lambda: Page(slow.page.value).columns[0] == "江月" and "1 character so far" in slow.page.value)
-    assert len(writers()) == 1
+    assert len(threads(THREAD)) == 1
     slow.stop()
     slow.wait(9)
     assert (state(slow), resting(slow)) == ("Stopped", True)
@@ -285,7 +268,7 @@ def test_stop_is_for_the_next_poem_too(slow: TitleBox) -> None:
     slow.stop()
     slow.wait(9)
     assert Page(slow.page.value).columns[0] in ("山雨", "江月")  # it may have begun
-    assert (state(slow), resting(slow), writers()) == ("Stopped", True, [])
+    assert (state(slow), resting(slow), threads(THREAD)) == ("Stopped", True, [])
 
 
 def test_a_poem_can_be_written_again_after_it_was_stopped(slow: TitleBox) -> None:
@@ -318,7 +301,7 @@ def test_another_does_not_wait_for_the_poem_that_is_written(slow: TitleBox) -> N
     slow.another()
     until(lambda: pages and "1 character so far" in pages[-1])
     assert slow.seed.value == 1
-    assert len(writers()) == 1
+    assert len(threads(THREAD)) == 1
 
 
 def test_ten_quick_clicks_write_one_poem_and_leave_no_thread_behind(slow: TitleBox) -> None:
@@ -329,11 +312,11 @@ def test_ten_quick_clicks_write_one_poem_and_leave_no_thread_behind(slow: TitleB
         clicker.start()
     for clicker in clickers:
         clicker.join()
-    assert len(writers()) == 1
+    assert len(threads(THREAD)) == 1
     until(lambda: state(slow) == "Writing")
     slow.stop()
     slow.wait(60)
-    assert not writers()
+    assert not threads(THREAD)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +336,7 @@ def test_a_title_is_refused_with_the_reason(box: TitleBox, typed: str, reason: s
     assert state(box) == "Refused"
     assert reason in box.page.value
     assert resting(box)
-    assert not writers()
+    assert not threads(THREAD)
     box.title.value = "山雨"
     box.write()
     box.wait(60)

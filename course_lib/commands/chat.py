@@ -24,7 +24,7 @@ def chat(
 ) -> None:
     """Talk to a model: each line that you type is a message.
 
-    The first line is a title, or whatever the instruction asks for. Later lines are free, such as 再寫一首. The answer
+    The first line is a title, or what else the instruction asks for. Later lines are free, such as 再寫一首. The answer
     appears character by character. Then a line on stderr says why it ended.
 
     /another answers the last message again, with the next seed. /clear begins a new conversation. /quit or Ctrl-D ends

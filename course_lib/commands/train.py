@@ -79,7 +79,7 @@ def finetune(
     """Teach a base model to do what it is asked.
 
     It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last one
-    of --instructions that it fits. With `--instructions many`, the lot decides what a poem is an example of. With
+    of --instructions that it fits. With `--instructions many`, the instruction of each poem is drawn at random. With
     --data, the model learns from a file of your own: see the command `preview`.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the

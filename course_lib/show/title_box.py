@@ -97,7 +97,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def __init__(self, checkpoint: Checkpoint, *, pace: float = 0.05) -> None:
         self._checkpoint = checkpoint
         self.pace = pace
-        self._lock = threading.RLock()  # for whoever changes what follows
+        self._lock = threading.RLock()  # held while the next two are changed
         self._request: Request | None = None  # the poem that is being written, or is the next
         self._stopping = threading.Event()
         self._stream: PoemStream | None = None

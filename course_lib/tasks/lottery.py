@@ -35,7 +35,7 @@ WITH_TURN = 0.5  # the share of requests for a poem, and of the answers after th
 
 
 def mixed_conversations(poems: Sequence[Poem], taught: Sequence[Instruction], seed: int = 0) -> list[Conversation]:
-    """A conversation for each poem, about an instruction that it fits and that the lot chose.
+    """A conversation for each poem, about a randomly chosen instruction that it fits.
 
     Each instruction and each of its wordings is drawn, except for the last wording. A general request for a poem is
     answered by regulated verse, if other poems have an instruction of their own. A poem with lines of different

@@ -20,6 +20,7 @@ from course_lib.roles import (
     TOKEN_OF_ROLE,
     Conversation,
     Message,
+    length_of,
     message_segments,
     room_for_response,
 )
@@ -109,7 +110,7 @@ class Survey(NamedTuple):
 def survey(conversations: Sequence[Conversation], tokenizer: CharacterTokenizer, context: int) -> Survey:
     """What to know about conversations before a model is trained on them."""
     texts = [message_segments(talk) for talk in conversations]
-    lengths = [sum(1 + len(text) for _, text in segments) for segments in texts]
+    lengths = [length_of(segments) for segments in texts]
     first = {str(talk): n for n, talk in reversed(list(enumerate(conversations, start=1)))}
     counts = Counter(character for segments in texts for _, text in segments for character in text)
     return Survey(
