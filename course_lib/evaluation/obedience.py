@@ -21,32 +21,11 @@ from course_lib.roles import Conversation, Message, message_segments, opening
 from course_lib.sampling import GenerationSettings
 from course_lib.tasks.many import FORMS, heads, rhyme_of
 
-WISHES = (
-    *(
-        "生日快樂",
-        "新年快樂",
-        "人工智能",
-        "天天向上",
-        "心想事成",
-        "萬事如意",
-        "恭喜發財",
-        "前程似錦",
-        "一路平安",
-        "身體健康",
-    ),
-    *(
-        "花好月圓",
-        "年年有餘",
-        "學業進步",
-        "世界和平",
-        "早日康復",
-        "百年好合",
-        "春暖花開",
-        "機器學習",
-        "我愛中國",
-        "畢業快樂",
-    ),
-)
+IN_FOURS = (
+    "生日快樂新年快樂人工智能天天向上心想事成萬事如意恭喜發財前程似錦一路平安身體健康"
+    "花好月圓年年有餘學業進步世界和平早日康復百年好合春暖花開機器學習我愛中國畢業快樂"
+)  # 生日快樂, happy birthday; 新年快樂, happy new year; 人工智能, artificial intelligence; …
+WISHES = tuple(IN_FOURS[i : i + 4] for i in range(0, len(IN_FOURS), 4))  # as heads of acrostics, which no poet wrote
 HEADS = 4  # characters of an acrostic
 
 
