@@ -175,11 +175,19 @@ def packed_tokens(examples: Sequence[Example], rows: Sequence[Sequence[int]], wi
 class InstructionBatches:
     """Examples packed into rows of `context` tokens with little padding. Examples do not see each other.
 
-    Raises ValueError if there are no examples, or if one is longer than the context.
+    With `together=2`, every two examples stand side by side in one row, as pairs must. Raises ValueError if there are
+    no examples, or if one, or a pair, is longer than the context.
     """
 
     def __init__(
-        self, examples: Sequence[Example], *, pad_id: int, context: int, batch_size: int, seed: Seed = 0
+        self,
+        examples: Sequence[Example],
+        *,
+        pad_id: int,
+        context: int,
+        batch_size: int,
+        seed: Seed = 0,
+        together: int = 1,
     ) -> None:
         if not examples:
             raise ValueError("no examples to make batches of")
@@ -188,7 +196,9 @@ class InstructionBatches:
         self.shape = (batch_size, context)
         self.pad_id = pad_id
         self.examples = examples
-        self.rows = pack([len(e.input_ids) for e in examples], context)
+        lengths = torch.tensor([len(e.input_ids) for e in examples]).view(-1, together).sum(1)
+        groups = pack(lengths.tolist(), context)
+        self.rows = [[together * group + i for group in row for i in range(together)] for row in groups]
         self.tokens = packed_tokens(examples, self.rows, context, pad_id)
 
     @classmethod

@@ -29,7 +29,7 @@ from course_lib.training import Trainer
 
 SOURCE = "npm package chinese-poetry 2.0.1 (MIT), dist/quantangshi; see assets/poems/README.md"
 DYNASTIES = {"tang": "Tang", "song": "Song"}
-STORIES = {"base": "base.md", "instruction": "finetuned.md"}  # by the kind of recipe
+STORIES = {"base": "base.md", "instruction": "finetuned.md", "preference": "aligned.md"}  # by the kind of recipe
 
 
 class Card(NamedTuple):
@@ -191,7 +191,7 @@ def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
     first = STORIES[facts["kind"]]
     if facts["kind"] == "instruction" and not read:
         first = "own_data.md"
-    elif any(each.kind == "turn" for each in instructions):
+    elif facts["kind"] == "instruction" and any(each.kind == "turn" for each in instructions):
         first = "instructed.md"
     names = [first, *(name for fact, name in parts.items() if fact in facts)]
     text = "".join((folder / name).read_text(encoding="utf-8") for name in names)

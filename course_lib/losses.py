@@ -96,6 +96,51 @@ def distillation_sums(model: Callable[..., Tensor], batch: Batch, teacher: Calla
     return LossSums((losses * is_learned).sum(), is_learned.sum(), whole, (targets != IGNORE).sum())
 
 
+def example_sums(values: Tensor, batch: Batch) -> Tensor:
+    """The sums of `values`, (B, T), over each example of a packed batch: (examples,), in the order of the rows."""
+    assert batch.position_ids is not None, "only a packed batch has positions"
+    begins = (batch.position_ids == 0) & batch.attention_mask
+    number = begins.flatten().cumsum(0).sub(1).clamp(min=0)  # of the example at each place
+    return values.new_zeros(int(begins.sum())).index_add(0, number, (values * batch.attention_mask).flatten())
+
+
+def preference_sums(
+    model: Callable[..., Tensor],
+    batch: Batch,
+    reference: Callable[..., Tensor],
+    beta: float = 0.1,
+    anchor: float = 0.5,
+    per_token: bool = False,
+) -> LossSums:
+    """The sums over a batch whose examples are pairs: a chosen answer, then the rejected answer to the same prompt.
+
+    `response` sums over pairs what direct preference optimisation minimises (Rafailov et al. 2023, equation 7):
+
+        -log sigmoid(beta * margin),  margin = gain of the chosen answer - gain of the rejected one
+
+    The gain of an answer is how much likelier the model finds it than `reference` does, in nats; with `per_token`, in
+    nats per token. To it comes `anchor` times the mean loss on the chosen answer, in nats per token, so that this one
+    does not become less likely too (Pang et al. 2024). `response_count` counts pairs. `whole` is that of `loss_sums`.
+    """
+    targets, is_learned = targets_of(batch)
+    losses = token_losses(model, batch, targets)
+    with torch.no_grad():
+        before = token_losses(reference, batch, targets)
+    lengths = example_sums(is_learned.float(), batch)
+    gains = example_sums((before - losses) * is_learned, batch) / (lengths if per_token else 1)
+    chosen = (example_sums(losses * is_learned, batch) / lengths)[::2]
+    pair_losses = anchor * chosen - F.logsigmoid(beta * (gains[::2] - gains[1::2]))
+    pairs = torch.tensor(len(pair_losses), device=losses.device)
+    return LossSums(pair_losses.sum(), pairs, losses.detach().sum(), (targets != IGNORE).sum())
+
+
+def count_pairs(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """How many pairs these batches have, and how many tokens are predicted in them: () each, as `count_targets`."""
+    _, predicted = count_targets(batches)
+    examples = [((batch.position_ids == 0) & batch.attention_mask).sum() for batch in batches]
+    return torch.stack(examples).sum() // 2, predicted
+
+
 row_sums = partial(loss_sums, dim=1)  # (B,) each
 LossFunction = Callable[[Callable[..., Tensor], Batch], LossSums]  # such as `loss_sums`
 

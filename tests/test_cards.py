@@ -176,5 +176,14 @@ def test_the_shipped_cards_are_told_as_a_new_one_would_be(repository: Path, name
 
 def test_the_stories_lie_with_the_assets(repository: Path) -> None:
     assert repository / "assets" == paths.ASSETS
-    stories = {"average.md", "base.md", "distilled.md", "finetuned.md", "held_out.md", "instructed.md", "own_data.md"}
+    stories = {
+        "average.md",
+        "base.md",
+        "aligned.md",
+        "distilled.md",
+        "finetuned.md",
+        "held_out.md",
+        "instructed.md",
+        "own_data.md",
+    }
     assert {path.name for path in (paths.ASSETS / "cards").iterdir()} == stories

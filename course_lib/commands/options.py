@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature
@@ -58,7 +58,7 @@ Comparable = Annotated[Precision, option(help="float32 gives the same figures on
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options that `pretrain` and `finetune` share, with the defaults of `pretrain`."""
+    """The options that `pretrain`, `finetune` and `prefer` share, with the defaults of `pretrain`."""
 
     optimizer: Annotated[Optimizer, option(help="What moves the weights.")] = "muon"
     learning_rate: Annotated[float, option(help="The highest learning rate.")] = 3e-3
@@ -111,9 +111,11 @@ class RunOptions:
         return cast("Callable[Inputs, Recipe]", partial(cast("Any", method), **shared))
 
 
-def with_run_options(defaults: RunOptions) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: the command has every field of `RunOptions` as an option, and gets them as its first argument."""
-    types = get_type_hints(RunOptions, include_extras=True)
+def with_run_options(
+    defaults: RunOptions, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: the command has the fields of `RunOptions` as options, and gets them as its first argument."""
+    types = {n: t for n, t in get_type_hints(RunOptions, include_extras=True).items() if n not in without}
     shared = [Parameter(n, Parameter.KEYWORD_ONLY, default=getattr(defaults, n), annotation=types[n]) for n in types]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

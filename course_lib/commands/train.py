@@ -1,4 +1,4 @@
-"""The commands that train: `pretrain` and `finetune`."""
+"""The commands that train: `pretrain`, `finetune` and `prefer`; and `average`."""
 
 from __future__ import annotations
 
@@ -127,6 +127,50 @@ def finetuning_recipe(
         return method(base, mixed, instructions=MANY, poems=poems, parent=parent)
 
     return recipe_from
+
+
+@with_run_options(
+    RunOptions(
+        optimizer="adamw",
+        learning_rate=6e-5,
+        weight_decay=0.0,
+        batch_size=8,
+        warmup_steps=10,
+        decay_fraction=0.6,
+        evaluate_every=20,
+        run_folder=Path("runs/prefer"),
+        out=Path("checkpoints/aligned"),
+    ),
+    without=("dynasties", "tang_times", "poems", "teacher"),
+)
+def prefer(
+    options: RunOptions,
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="A file that the command `pairs` has written.")],
+    base: Annotated[Path | None, option(metavar="DIR", help="The model to train.", show_default="as `write`")] = None,
+    beta: Annotated[float, option(min=0, help="The higher, the nearer the model stays to what it was.")] = 0.1,
+    anchor: Annotated[float, option(min=0, help="How much the loss on the chosen answers counts.")] = 0.5,
+    per_token: Annotated[bool, option("--per-token", help="Compare means over tokens, not sums.")] = False,
+    epochs: Annotated[float, option(help="How many times to read all pairs.")] = 2,
+) -> None:
+    """Teach a model to prefer the better of two answers.
+
+    It learns from pairs of answers (direct preference optimisation). Every tenth pair is kept for the evaluation. A
+    line of the file has "prompt", "chosen" and "rejected", each a list of messages.
+
+    If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
+    validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
+    """
+    from course_lib.checkpoints import load_checkpoint
+    from course_lib.recipes import preference
+    from course_lib.tasks import read_pairs
+
+    found = read_pairs(pairs)
+    training = [pair for number, pair in enumerate(found, start=1) if number % 10]
+    machine, folder = options.prepare(1)
+    parent = paths.own_or_shipped(base)
+    method = options.bind(preference, evaluation=found[9::10])
+    recipe = method(load_checkpoint(parent), training, beta=beta, anchor=anchor, per_token=per_token, parent=parent)
+    train(recipe, options, recipe.steps_for(epochs, options.accumulate), machine, folder)
 
 
 def average(

@@ -6,6 +6,7 @@ from course_lib.evaluation.judge import judge, passes, shuffled
 from course_lib.evaluation.metrics import Evaluation, bootstrap_mean, side_by_side, table_rows
 from course_lib.evaluation.novelty import distinct_2, training_index
 from course_lib.evaluation.obedience import measure_obedience, obedience_table
+from course_lib.evaluation.pairs import measure_pairs
 from course_lib.evaluation.title_fit import log_likelihoods, title_fit
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "log_likelihoods",
     "loss_rows",
     "measure_obedience",
+    "measure_pairs",
     "obedience_table",
     "passes",
     "shuffled",

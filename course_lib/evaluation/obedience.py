@@ -63,7 +63,9 @@ class Obedience(NamedTuple):
     held_out: Estimate | None
 
 
-def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Literal[0, -1]) -> list[Question]:
+def questions(
+    taught: Sequence[Instruction], poems: Sequence[Poem], wording: Literal[0, -1], wishes: Sequence[str] = WISHES
+) -> list[Question]:
     """All questions that the poems make, in one wording. The wishes make acrostics that no poet wrote."""
     random = Random(0)
     if wording == -1:
@@ -99,7 +101,7 @@ def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Lit
             for name in (name for name in turns if name in named):
                 argument, obeyed = turns[name]
                 ask(name, before, poem.title, (named[name].wordings[wording].replace("{}", argument), obeyed))
-    for wish in WISHES if "acrostic" in named else ():
+    for wish in wishes if "acrostic" in named else ():
         ask("acrostic of a wish", joined(sentences[0], [named["acrostic"].about(wish)]), wish)
     return asked
 
@@ -161,7 +163,7 @@ def answers(
     for each in dict.fromkeys(settings):
         numbers = [i for i, own in enumerate(settings) if own == each and len(prompts[i]) < context]
         readable, seeds = [prompts[i] for i in numbers], [each.seed] * len(numbers)
-        written = iter_answers(checkpoint, readable, each, seeds, batch_size=128)
+        written = iter_answers(checkpoint, readable, each, seeds)
         for done, (i, poem) in enumerate(zip(numbers, written, strict=True), start=1):
             found[i] = poem.text if poem.reason == "end" else ""
             progress("asking", done, len(numbers))

@@ -9,9 +9,9 @@ The first is the form in which chat interfaces exchange conversations. The secon
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from course_lib.instructions import ALL, Instruction
 from course_lib.roles import (
@@ -26,6 +26,8 @@ from course_lib.roles import (
 )
 from course_lib.tokenizer import CharacterTokenizer
 
+Row = TypeVar("Row")
+
 
 def read_conversations(path: Path) -> list[Conversation]:
     """The conversations in a file, one from each line that is not blank.
@@ -33,20 +35,28 @@ def read_conversations(path: Path) -> list[Conversation]:
     Raises ValueError, with the number of the line, for a line from which nothing can be learned: it has another form,
     a role that is none of the three, or no answer.
     """
+    return read_lines(path, parse, "no conversation is in it")
+
+
+def read_lines(path: Path, parse: Callable[[Any], Row], if_empty: str) -> list[Row]:
+    """What `parse` makes of each line of JSON in a file. Blank lines are left out.
+
+    Raises ValueError, with the number of the line, if it is no JSON or `parse` raises ValueError.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # `splitlines` also splits at characters of a text
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from error
-    conversations = []
+    rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                conversations.append(parse(json.loads(line)))
+                rows.append(parse(json.loads(line)))
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
-    if not conversations:
-        raise ValueError(f"{path}: no conversation is in it")
-    return conversations
+    if not rows:
+        raise ValueError(f"{path}: {if_empty}")
+    return rows
 
 
 def parse(row: Any) -> Conversation:
