@@ -8,9 +8,11 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 # A PyTorch other than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6".
 TORCH ?=
+# The checkpoint folder of `make poem-page`; without it, checkpoints/finetuned if you have made it, else the shipped one.
+CHECKPOINT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab app venv course quick test lint hygiene notebooks pictures badges links memory hosted clean
+.PHONY: help lab app venv course quick test lint hygiene notebooks pictures poem-page badges links memory hosted clean
 
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 hosted := $(subst .venv,.venv-hosted,$(python))
@@ -24,12 +26,12 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONUTF8 := 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 lab: .venv/ready-lab ## open the course in JupyterLab
 	$(python) -m course_lib lab
 
-app: .venv/ready-app ## open the title box alone, as a web page
+app: .venv/ready-app ## open the title box and the chat box, as a web page
 	$(python) -m course_lib app
 
 venv: .venv/ready-lab ## set up .venv and start nothing: for VS Code
@@ -54,6 +56,9 @@ notebooks: course ## run all notebooks, clean them, and check that they can be c
 
 pictures: .venv/ready-test ## take the pictures of the README again, in a browser
 	COURSE_BROWSER=required COURSE_PICTURES=assets/pictures $(python) -m pytest --quiet tests/browser -k picture
+
+poem-page: .venv/ready-export ## build the page that writes poems without a server, in build/poem (needs npm)
+	$(python) scripts/build_poem_page.py $(CHECKPOINT)
 
 badges: .venv/ready-lab ## write the address of the remote `origin` into README and notebooks
 	$(python) scripts/write_badges.py
@@ -93,9 +98,13 @@ clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 	$(install) --editable '.[app]'
 	@touch .venv/ready-lab $@
 
+.venv/ready-export: .venv/made pyproject.toml $(constraints)
+	$(install) --editable '.[export]'
+	@touch $@
+
 .venv/ready-test: .venv/made pyproject.toml $(constraints)
 	$(install) --editable '.[test]'
-	@touch .venv/ready-lab .venv/ready-app $@
+	@touch .venv/ready-lab .venv/ready-app .venv/ready-export $@
 
 # IPython and the widgets are as old as Colab's; all else is as in constraints.txt. As on Colab, the package is not
 # editable.

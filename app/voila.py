@@ -15,7 +15,7 @@ class Places(AsyncMappingKernelManager):
     Voilà adds the pool to this class: one kernel that is ready before its visitor comes. It has a place too.
     """
 
-    places = Integer(8, config=True, help="Kernels at a time; each needs half a gigabyte of memory.")
+    places = Integer(8, config=True, help="Kernels at a time; each needs 0.6 GB of memory.")
     gone = Integer(120, config=True, help="Seconds until a visitor who has closed the page loses the place.")
     silent = Integer(900, config=True, help="Seconds until a visitor who does nothing loses the place.")
     given = Set(help="The kernels that visitors have.")

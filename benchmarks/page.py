@@ -126,6 +126,39 @@ def shown(value: float, unit: str, exact: bool = False) -> str:
 
 NOTEBOOKS = tuple(int(path.name[:2]) for path in sorted((README.parent / "notebooks").glob("[0-9]*.ipynb")))
 
+# The requests that a program can check: what they ask for, and the bar of the instructed model.
+OBEYED = {
+    "quatrain-5": ("五言絕句, without fault", 0.97),
+    "quatrain-7": ("七言絕句, without fault", 0.97),
+    "regulated-5": ("五言律詩, without fault", 0.97),
+    "regulated-7": ("七言律詩, without fault", 0.97),
+    "old-style": ("古體詩", 0.97),
+    "rhyme": ("a rhyme group", 0.85),
+    "acrostic": ("an acrostic of four characters", 0.97),
+    "acrostic of a wish": ("… of a modern wish", 0.93),
+    "rhyme, acrostic": ("both, never joined in training", 0.6),
+    "form, rhyme, acrostic": ("both, in a named form", 0.6),
+    "continue": ("the rest of a poem", None),
+    "couplet": ("the second line of a couplet", 0.85),
+    "title": ("a title", None),
+    "name-form": ("the name of the form", 0.98),
+    "punctuate": ("punctuation", 0.95),
+    "another": ("another poem", 0.9),
+    "another-form": ("… in another form", 0.9),
+    "next-title": ("… on another title", 0.9),
+}
+
+
+def obedience_rows(name: str, label: str, bar: float | None) -> tuple[Row, ...]:
+    """The rows of one request: the instructed model, in another wording; the aligned model."""
+    place = "obedience/{}/" + name
+    return (
+        Row(label, place.format("instructed"), "%", at_least=bar),
+        Row("… in a wording that was not taught", place.format("instructed") + ", another wording", "%"),
+        Row("… by the aligned checkpoint", place.format("aligned"), "%"),
+    )
+
+
 SECTIONS = (
     Section(
         "Writing poems",
@@ -199,6 +232,34 @@ SECTIONS = (
         ),
     ),
     Section(
+        "The poems of the aligned checkpoint",
+        "quality",
+        "python benchmarks/quality.py --save",
+        (
+            Row("ends by itself", "aligned/ended", "%", at_least=0.995),
+            Row("well formed", "aligned/well_formed", "%", at_least=0.99),
+            Row("has a character of no Tang training poem", "aligned/strange", "%", at_most=0.01),
+            Row("rhymes", "aligned/rhymes", "%", at_least=0.9),
+            Row("lines alternate", "aligned/alternating", "%", at_least=0.96),
+            Row("tones without fault", "aligned/regulated", "%", at_least=0.93),
+            Row("own title wins, of 16", "aligned/own_title_wins", "%", at_least=0.9),
+            Row("copies a line", "aligned/copies_a_line", "%", at_most=0.03),
+            Row("distinct pairs of characters", "aligned/distinct_2", "%"),
+            Row("… of the instructed checkpoint, before", "instructed/distinct_2", "%"),
+            Row("response loss, 1,000 test poems", "aligned/response_loss", "nats"),
+            Row("… of the instructed checkpoint, before", "instructed/response_loss", "nats"),
+        ),
+    ),
+    Section(
+        "What the instructed and the aligned checkpoint obey",
+        "quality",
+        "python benchmarks/quality.py --save",
+        (
+            *(row for name, bars in OBEYED.items() for row in obedience_rows(name, *bars)),
+            Row("`evaluate --obedience`, 100 of each kind, by the clock", "seconds_of_obedience", "m:s", at_most=180),
+        ),
+    ),
+    Section(
         "Minutes of the notebooks",
         "notebooks",
         "python scripts/run_notebooks.py --save notebooks-a",
@@ -229,7 +290,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 # --- the tables of the README ---------------------------------------------------------------------
 
-COLUMNS = ("base", "fine-tuned", "best of 8", "real poems")
+COLUMNS = ("base", "fine-tuned", "best of 8", "aligned", "real poems")
 SHARES = {
     "ends by itself": "ended",
     "well formed": "well_formed",

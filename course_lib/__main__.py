@@ -14,9 +14,11 @@ import typer
 from course_lib.commands.chat import chat
 from course_lib.commands.course import check, course, lab, title_box
 from course_lib.commands.evaluate import evaluate, evaluate_loss
+from course_lib.commands.export import export
 from course_lib.commands.options import Refusal, note
+from course_lib.commands.pairs import pairs
 from course_lib.commands.preview import preview
-from course_lib.commands.train import average, finetune, pretrain
+from course_lib.commands.train import average, finetune, prefer, pretrain
 from course_lib.commands.write import write
 
 PROGRAM = "python -m course_lib"
@@ -66,6 +68,8 @@ EXAMPLES: dict[Callable[..., None], list[str]] = {
     pretrain: ["pretrain", "pretrain --dynasties tang --steps 300"],
     finetune: ["finetune --steps 800", "finetune --instructions many", "finetune --data mine.jsonl"],
     preview: ["preview mine.jsonl", "preview mine.jsonl --show 10"],
+    pairs: ["pairs --checkpoint assets/checkpoints/instructed", "pairs --judge title --titles 200"],
+    prefer: ["prefer runs/pairs.jsonl --base assets/checkpoints/instructed"],
     average: ["average runs/a runs/b --out checkpoints/mean"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",
@@ -76,6 +80,7 @@ EXAMPLES: dict[Callable[..., None], list[str]] = {
     ],
     chat: ["chat", "chat --instruction quatrain-7,rhyme=東"],
     evaluate_loss: ["evaluate-loss --checkpoint assets/checkpoints/base"],
+    export: ["export assets/checkpoints/finetuned --out build/export"],
     evaluate: ["evaluate --checkpoint assets/checkpoints/base", "evaluate --candidates 8 --json"],
 }
 for command, lines in EXAMPLES.items():

@@ -29,6 +29,7 @@ from course_lib.training import Trainer
 
 SOURCE = "npm package chinese-poetry 2.0.1 (MIT), dist/quantangshi; see assets/poems/README.md"
 DYNASTIES = {"tang": "Tang", "song": "Song"}
+OF_PAIRS = ("pairs", "beta", "anchor", "per_token")  # what identifies a run on pairs, besides its settings
 STORIES = {"base": "base.md", "instruction": "finetuned.md", "preference": "aligned.md"}  # by the kind of recipe
 
 
@@ -124,6 +125,7 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
             "batch_size": recipe.batches.batch_size,
             "context": config.max_position_embeddings,
             "seed": recipe.batches.seed,
+            **{name: recipe.identity[name] for name in OF_PAIRS if name in recipe.identity},
         },
         "steps": trainer.step,
         **({"kept_step": trainer.best_step} if trainer.settings.patience else {}),

@@ -3,6 +3,7 @@
 from course_lib.checkpoints import Checkpoint
 from course_lib.generation import PoemStream, reply, room_in, settings_for
 from course_lib.instructions import Instruction
+from course_lib.language import say, sentences
 from course_lib.roles import Message, within
 from course_lib.sampling import GenerationSettings
 from course_lib.titles import read_given, unknown_notes
@@ -32,20 +33,22 @@ class Chat:
         tokenizer = self.checkpoint.tokenizer
         text, notes = read_given(typed, given if is_first or given == "text" else "message", tokenizer)
         if not text:
-            raise ValueError(" ".join(notes) or "The message is blank.")
+            raise ValueError(sentences(*notes) or say("The message is blank."))
         if is_first:
-            notes += tuple(unknown_notes(self.system, tokenizer, "In the system line,"))
+            notes += tuple(unknown_notes(self.system, tokenizer, say("In the system line,")))
         messages = [*before, Message(role="user", content=text)]
         room = room_in(self.checkpoint)
         if within(messages, room)[-1] is not messages[-1]:
-            raise ValueError(f"After the last answer, this message is too long: at most {room} characters can be read.")
+            raise ValueError(
+                say("After the last answer, this message is too long: at most {n} characters can be read.", n=room)
+            )
         self.messages = messages
-        return " ".join(notes)
+        return sentences(*notes)
 
     def again(self) -> None:
         """Take the last answer back. The next one has the next seed. Raises ValueError if nothing was asked yet."""
         if len(self.messages) == 1:
-            raise ValueError("There is no message to answer yet.")
+            raise ValueError(say("There is no message to answer yet."))
         if self.messages[-1]["role"] == "assistant":
             self.messages.pop()
         self.seed += 1

@@ -12,6 +12,8 @@ ASSETS = Path(os.environ.get("COURSE_LIB_ASSETS") or HOME / "assets")
 
 BASE = ASSETS / "checkpoints" / "base"
 FINETUNED = ASSETS / "checkpoints" / "finetuned"
+INSTRUCTED = ASSETS / "checkpoints" / "instructed"  # follows many instructions
+ALIGNED = ASSETS / "checkpoints" / "aligned"  # learned from pairs of its own answers
 OWN = Path("checkpoints") / "finetuned"  # the learner's model, in the folder they work in
 
 
@@ -27,5 +29,5 @@ def own_or_shipped(folder: Path | None = None) -> Path:
 
     Their own is looked for here, then where the notebooks save it, then where a command saves it, seen from a notebook.
     """
-    places = (place / OWN for place in (Path(), Path("notebooks"), Path("..")))
+    places = (Path(place, OWN) for place in ("", "notebooks", "notebooks/zh", "..", "../.."))
     return folder or next((own for own in places if (own / "model.safetensors").is_file()), FINETUNED)

@@ -11,6 +11,7 @@ from itertools import takewhile
 from typing import Literal, TypedDict
 
 from course_lib.instructions import POEM, Exchange, Instruction, answered_by
+from course_lib.language import say
 from course_lib.poems import Poem
 
 INSTRUCTION, INPUT, RESPONSE = ROLE_TOKENS = ("<INS>", "<INP>", "<RES>")
@@ -99,7 +100,7 @@ def within(messages: Conversation, room: int) -> Conversation:
     while length_of(message_segments(kept)) > room:
         oldest = next((i for i, message in enumerate(kept) if message["role"] == "assistant"), len(kept))
         if oldest + 2 > len(kept):
-            raise ValueError(f"the conversation is too long: at most {room} characters can be read")
+            raise ValueError(say("the conversation is too long: at most {room} characters can be read", room=room))
         del kept[oldest : oldest + 2]
     return kept
 

@@ -77,7 +77,7 @@ def next_token_probabilities(logits: Tensor, settings: GenerationSettings) -> Te
 def absorb(key: Words, number: Words) -> Words:
     """A new key from a key and a number. All three are 32-bit words of the same shape.
 
-    The mixing is the last step of MurmurHash3 (Appleby 2011). `tests/noise.mjs` is the same in JavaScript.
+    The mixing is the last step of MurmurHash3 (Appleby 2011). `site/poem/sampling.js` is the same in JavaScript.
     """
     h = (key + np.uint32(0x9E3779B9)) ^ number
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)

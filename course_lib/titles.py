@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from opencc import OpenCC
 
 from course_lib import paths
+from course_lib.language import say, sentences
 from course_lib.poems import load_poems, poem_file
 from course_lib.prosody import HAN, han
 from course_lib.roles import END, ROLE_TOKENS
@@ -73,42 +74,46 @@ class ReadTitle(NamedTuple):
     @property
     def message(self) -> str:
         """The notes as one text; "" if there are none."""
-        return " ".join(self.notes)
+        return sentences(*self.notes)
 
 
 def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     """The title that `typed` stands for. Never raises: a text that cannot be a title gives a refused one."""
     text = " ".join(unicodedata.normalize("NFKC", typed).split())
     if not visible(text):
-        return ReadTitle("", ("The title is blank. Type a few Chinese characters, such as 春夜喜雨.",))
+        return ReadTitle("", (say("The title is blank. Type a few Chinese characters, such as 春夜喜雨."),))
     special_tokens = SPECIAL_TOKEN.findall(text)
     text = STOPS.sub(" ", SPECIAL_TOKEN.sub("", text))
     left_out = special_tokens + [c for c in NOT_IN_A_TITLE.findall(text) if visible(c)]
     text = " ".join(NOT_IN_A_TITLE.sub("", text).split())
     notes = []
     if special_tokens:
-        notes.append(f"A special token such as {special_tokens[0]} is plain text in a title: it has no effect.")
+        one = special_tokens[0]
+        notes.append(say("A special token such as {one} is plain text in a title: it has no effect.", one=one))
     title = AGAIN.sub(lambda found: found[1] * len(found[0]), "".join(SAME.get(c, c) for c in text))
     if not set(title) - SEPARATORS:
-        reason = "There is no Chinese character in this title, and the model reads only those. Try 春雨 (spring rain)."
-        return ReadTitle("", (*notes, reason))
+        why = say(
+            "There is no Chinese character in this title, and the model reads only those. Try 春雨 (spring rain)."
+        )
+        return ReadTitle("", (*notes, why))
     if len(title) > MAX_TITLE:
-        reason = f"This title has {len(title)} characters; {MAX_TITLE} is the most, so that the poem has room."
-        return ReadTitle("", (reason, "Please shorten it."))
+        n = {"count": len(title), "most": MAX_TITLE}
+        why = say("This title has {count} characters; {most} is the most, so that the poem has room.", **n)
+        return ReadTitle("", (why, say("Please shorten it.")))
     if left_out:
-        notes.append(f"Left out: {listed(left_out)} (the model reads Chinese characters only).")
+        notes.append(say("Left out: {them} (the model reads Chinese characters only).", them=listed(left_out)))
     title, remark = to_traditional(title, tokenizer)
     changed = [pair for pair in zip(text, title, strict=True) if pair[0] != pair[1]]
     if not remark and changed:
         old, new = map(listed, zip(*changed, strict=True))
-        remark = f"Read as {title}: the poems have {new} here, not {old}."
+        remark = say("Read as {title}: the poems have {new} here, not {old}.", title=title, new=new, old=old)
     if remark:
         notes.append(remark)
     characters = [c for c in title if c not in SEPARATORS]
     strange = [c for c in characters if is_unknown(c, tokenizer)]
     if strange == characters:
-        reason = f"The model does not know {listed(strange)}: too few of its poems have it."
-        return ReadTitle("", (reason, "Please try another title."))
+        why = say("The model does not know {them}: too few of its poems have it.", them=listed(strange))
+        return ReadTitle("", (why, say("Please try another title.")))
     return ReadTitle(title, (*notes, *unknown_notes(title, tokenizer)))
 
 
@@ -153,11 +158,11 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]
         return reading(False, PENALTY), ""
     if any(map(is_simplified, title)):
         meant = reading(True, 0)
-        return meant, f"Read as {meant}: you typed Simplified, the poems are in Traditional."
+        return meant, say("Read as {title}: you typed Simplified, the poems are in Traditional.", title=meant)
     likely = reading(True, PENALTY_EITHER)
     meant = reading(True, 0 if len(title) > 1 else -OFFERED)
     is_open = likely == title != meant
-    return likely, f"Kept as typed. If you meant {meant}, type or copy that." if is_open else ""
+    return likely, say("Kept as typed. If you meant {title}, type or copy that.", title=meant) if is_open else ""
 
 
 converter = cache(OpenCC)  # by its name, such as "t2s"; the first call reads its dictionaries
@@ -263,11 +268,15 @@ def is_unknown(character: str, tokenizer: CharacterTokenizer) -> bool:
 def unknown_notes(text: str, tokenizer: CharacterTokenizer, place: str = "") -> list[str]:
     """A sentence on the characters that the model does not know, if there are any. `place` begins it."""
     unknown = listed(c for c in text if c not in SEPARATORS and is_unknown(c, tokenizer))
-    start = f"{place} the" if place else "The"
-    return [f"{start} model does not know {unknown} and reads {UNK} (an unknown character) instead."] if unknown else []
+    named = {"place": place, "them": unknown}
+    said = say("The model does not know {them} and reads <UNK> (an unknown character) instead.", **named)
+    if place:
+        said = say("{place} the model does not know {them} and reads <UNK> (an unknown character) instead.", **named)
+    return [said] if unknown else []
 
 
 def listed(found: Iterable[str], most: int = 8) -> str:
     """The strings as one text, each once; a character that cannot be printed is shown as its code point."""
     names = [c if c.isprintable() else f"U+{ord(c):04X}" for c in dict.fromkeys(found)]
-    return " ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = " ".join(names[:most])
+    return say("{names} and {count} more", names=shown, count=len(names) - most) if len(names) > most else shown

@@ -39,10 +39,11 @@ import importlib.util
 from pathlib import Path
 
 if importlib.util.find_spec("course_lib") is None:
+    here = [up for up in ("..", "../..") if Path(up, "pyproject.toml").is_file()]
     raise ModuleNotFoundError(
         "This kernel does not have the course. Choose the kernel of its .venv, "
-        "or type %pip install --editable .. in a new cell and run it."
-        if Path("../pyproject.toml").is_file()
+        f"or type %pip install --editable {here[0]} in a new cell and run it."
+        if here
         else "This notebook stands alone. Type %pip install git+ADDRESS in a new cell, "
         "with the address of the course's repository. (On Kaggle, first switch on the "
         "internet: Settings, Internet.)"
@@ -133,9 +134,10 @@ def write(repository: Path) -> Address | None:
     address = address_of(repository)
     readme = repository / "README.md"
     readme.write_text(with_badges(readme.read_text("utf-8"), badges(address, FIRST)), "utf-8", newline="\n")
-    for path in sorted((repository / "notebooks").glob("*.ipynb")):
+    notebooks = repository / "notebooks"
+    for path in sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("zh/*.ipynb")]):
         notebook = nbformat.read(path, as_version=4)
-        write_notebook(notebook, path.name, address)
+        write_notebook(notebook, path.relative_to(notebooks).as_posix(), address)
         nbformat.write(notebook, path)
     return address
 

@@ -23,6 +23,8 @@ from course_lib.tokenizer import CharacterTokenizer
 # Read when transformers is imported, so it is set before any test is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+os.environ.pop("COURSE_LANG", None)  # the tests read English, except where they choose
+
 # A shell that runs the tests in the background makes them ignore Ctrl-C; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

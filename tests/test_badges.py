@@ -147,13 +147,18 @@ def test_the_first_cell_installs_the_course_only_where_it_is_missing(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("in_the_course", "says"), [(True, "%pip install --editable .."), (False, "%pip install git+ADDRESS")]
+    ("folder", "in_the_course", "says"),
+    [
+        ("notebooks", True, "%pip install --editable .. in"),
+        ("notebooks/zh", True, "%pip install --editable ../.. in"),
+        ("notebooks", False, "%pip install git+ADDRESS"),
+    ],
 )
 def test_without_an_address_the_first_cell_says_what_to_do_where_it_is(
-    tmp_path: Path, in_the_course: bool, says: str
+    tmp_path: Path, folder: str, in_the_course: bool, says: str
 ) -> None:
-    notebooks = tmp_path / "notebooks"
-    notebooks.mkdir()
+    notebooks = tmp_path / folder
+    notebooks.mkdir(parents=True)
     if in_the_course:
         (tmp_path / "pyproject.toml").touch()
     source = setup_source(None)

@@ -1243,9 +1243,327 @@ TABLES["experiment"] = Table(
     },
 )
 
+# --- notebook 7: an acrostic ----------------------------------------------------------------------
+
+
+def acrostic_by_loop(text: str, word: str) -> bool:
+    lines = [line for line in re.split("[，。\n]", text) if line]
+    if len(lines) != len(word):
+        return False
+    found = 0
+    for line, character in zip(lines, word, strict=True):
+        found += line.startswith(character)
+    return found == len(word)
+
+
+def acrostic_begun(text: str, word: str) -> bool:
+    """It compares as many lines as there are characters, or as many characters as there are lines."""
+    return all(line[0] == character for line, character in zip(split_lines(text), word, strict=False))
+
+
+TABLES["is_acrostic"] = Table(
+    right={
+        "the library's lines": lambda text, word: "".join(line[0] for line in split_lines(text)) == word,
+        "a loop": acrostic_by_loop,
+        "a list": lambda text, word: [line[0] for line in split_lines(text)] == list(word),
+        "findall": lambda text, word: re.findall(r"(\w)\w*[，。]", text) == [*word],
+        "numpy": lambda text, word: np.array_equal([line[0] for line in split_lines(text)], list(word)),
+        "one and zero": lambda text, word: int(acrostic_by_loop(text, word)),
+        "a tensor": lambda text, word: torch.tensor(acrostic_by_loop(text, word)),
+    },
+    wrong={
+        "the first lines": (acrostic_begun, "left over"),
+        "lines after the word": (
+            lambda text, word: "".join(line[0] for line in split_lines(text)).startswith(word),
+            "no line is left over",
+        ),
+        "any place in a line": (
+            lambda text, word: (
+                len(word) == len(split_lines(text))
+                and all(c in line for line, c in zip(split_lines(text), word, strict=True))
+            ),
+            "in order",
+        ),
+        "the same characters": (
+            lambda text, word: sorted(line[0] for line in split_lines(text)) == sorted(word),
+            "each line has its own",
+        ),
+        "rows": (lambda text, word: "".join(row[0] for row in text.split("\n")) == word, "right"),
+        "newlines kept": (
+            lambda text, word: "".join(x[:1] for x in text.replace("，", "。").split("。")) == word,
+            "a new row does not matter",
+        ),
+        "starts with the word": (lambda text, word: text.startswith(word), "right"),
+        "always": (lambda text, word: True, "in each line"),
+        "never": (lambda text, word: False, "right"),
+        "the last characters": (lambda text, word: "".join(x[-1] for x in split_lines(text)) == word, "right"),
+        "too many characters": (
+            lambda text, word: "".join(line[0] for line in split_lines(text)) in word,
+            "no character is left over",
+        ),
+    },
+)
+
+# --- notebook 7: what a model still reads ---------------------------------------------------------
+
+
+def kept_messages(lengths: list[int], room: int) -> list[int]:
+    kept = list(range(len(lengths)))
+    while sum(lengths[i] for i in kept) > room:
+        del kept[2:4]
+    return kept
+
+
+def kept_from_the_end(lengths: list[int], room: int) -> list[int]:
+    kept, used, last = [0, 1], sum(lengths[:2]), len(lengths)
+    while last > 2 and used + sum(lengths[last - 2 : last]) <= room:
+        last -= 2
+        used += lengths[last] + lengths[last + 1]
+    return kept + list(range(last, len(lengths)))
+
+
+def kept_if_they_fit(lengths: list[int], room: int) -> list[int]:
+    """Every pair that still fits, from the newest on: it may leave out a long answer and keep an older one."""
+    kept, used = [], sum(lengths[:2])
+    for i in range(len(lengths) - 2, 0, -2):
+        if used + lengths[i] + lengths[i + 1] <= room:
+            kept += [i, i + 1]
+            used += lengths[i] + lengths[i + 1]
+    return [0, 1, *sorted(kept)]
+
+
+def kept_newest_gone(lengths: list[int], room: int) -> list[int]:
+    kept = list(range(len(lengths)))
+    while sum(lengths[i] for i in kept) > room:
+        del kept[-2:]
+    return kept
+
+
+def kept_one_by_one(first: int) -> Callable[[list[int], int], list[int]]:
+    """It leaves out single messages, beginning with number `first`."""
+
+    def answer(lengths: list[int], room: int) -> list[int]:
+        kept = list(range(len(lengths)))
+        while sum(lengths[i] for i in kept) > room:
+            del kept[first]
+        return kept
+
+    return answer
+
+
+TABLES["kept_messages"] = Table(
+    right={
+        "a list that shrinks": kept_messages,
+        "from the end": kept_from_the_end,
+        "a tuple": lambda lengths, room: tuple(kept_messages(lengths, room)),
+        "numpy": lambda lengths, room: np.array(kept_messages(lengths, room)),
+        "a tensor": lambda lengths, room: torch.tensor(kept_messages(lengths, room)),
+        "the first that fits": lambda lengths, room: next(
+            [0, 1, *range(i, len(lengths))]
+            for i in range(2, len(lengths) + 1, 2)
+            if sum(lengths[:2]) + sum(lengths[i:]) <= room
+        ),
+        "a generator": lambda lengths, room: (i for i in kept_from_the_end(lengths, room)),
+    },
+    wrong={
+        "all": (lambda lengths, room: list(range(len(lengths))), "which have"),
+        "the beginning goes": (kept_one_by_one(0), "always stay"),
+        "answers alone go": (kept_one_by_one(2), "goes together with the request"),
+        "the newest go": (kept_newest_gone, "the oldest answer goes first|goes together"),
+        "those that fit": (kept_if_they_fit, "the oldest answer goes first"),
+        "every answer goes": (lambda lengths, room: [0, 1], "only as many as necessary"),
+        "the title goes": (lambda lengths, room: [0, *kept_messages(lengths, room)[2:]], "always stay"),
+        "lengths": (lambda lengths, room: [lengths[i] for i in kept_messages(lengths, room)], "always stay"),
+        "one pair": (
+            lambda lengths, room: [0, 1, *range(4, len(lengths))] if sum(lengths) > room else range(len(lengths)),
+            "which have",
+        ),
+        "how many": (lambda lengths, room: len(kept_messages(lengths, room)), "another kind of value"),
+    },
+)
+
+# --- notebook 7: an instruction of one's own ------------------------------------------------------
+
+MOON = ("請用以下題目寫一首有月的詩", "以此爲題，寫詩一首，詩中要有月", "請寫一首有月的詩")
+
+
+def row_of(what: str, fits: Callable[[Poem], bool], **more: Any) -> Callable[[], Instruction]:
+    """An answer: a row that asks for something in the poem."""
+    wordings = tuple(wording.replace("月", what) for wording in MOON)
+    return lambda: Instruction(what, f"{what}詩", wordings, fits, **more)
+
+
+TABLES["own_row"] = Table(
+    right={
+        "the moon": lambda: Instruction("moon", "月詩", MOON, fits=lambda poem: "月" in poem.text),
+        "snow": row_of("雪", lambda poem: "雪" in poem.text),
+        "wine, and two wordings": lambda: Instruction(
+            "wine", "酒詩", ("請寫酒詩", "請寫有酒的詩"), lambda p: "酒" in p.text
+        ),
+        "cranes, and a check": row_of("鶴", lambda p: "鶴" in p.text, check=lambda exchange: "鶴" in exchange.answer),
+        "bamboo or pines": row_of("竹松", lambda poem: bool({*"竹松"} & {*poem.text})),
+        "flowers in one of its couplets": row_of("花", lambda poem: any("花" in couplet for couplet in poem.couplets)),
+    },
+    wrong={
+        "a sentence": (lambda: MOON[0], "return an `Instruction`"),
+        "a tuple": (lambda: ("moon", "月詩", MOON), "return an `Instruction`"),
+        "one wording": (lambda: Instruction("moon", "月詩", MOON[:1], lambda p: "月" in p.text), "two wordings"),
+        "one wording twice": (
+            lambda: Instruction("moon", "月詩", MOON[:1] * 2, lambda p: "月" in p.text),
+            "two wordings",
+        ),
+        "a wording of the course": (
+            lambda: Instruction("moon", "月詩", (POEM.wording, MOON[0]), lambda p: "月" in p.text),
+            "wordings of its own",
+        ),
+        "every poem": (lambda: Instruction("moon", "月詩", MOON), "many lack"),
+        "no poem": (lambda: Instruction("moon", "月詩", MOON, lambda poem: False), "many poems have"),
+        "a rare word": (lambda: Instruction("moon", "月詩", MOON, lambda p: "琵琶" in p.text), "many poems have"),
+        "what no poem shows: its poet": (row_of("李白", lambda p: "白" in p.author), "can the answer be seen"),
+    },
+)
+
+# --- notebook 8: the loss of a pair ---------------------------------------------------------------
+
+Likelihoods = tuple[float, float]  # now, and before
+
+
+def margin_of(chosen: Likelihoods, rejected: Likelihoods) -> float:
+    return (chosen[0] - chosen[1]) - (rejected[0] - rejected[1])
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def loss_of_choice(chosen: Likelihoods, rejected: Likelihoods, beta: float) -> Tensor:
+    """The cross entropy of a choice between two."""
+    gains = torch.tensor([chosen[0] - chosen[1], rejected[0] - rejected[1]])
+    return F.cross_entropy(beta * gains[None], torch.tensor([0]))
+
+
+TABLES["preference_loss"] = Table(
+    right={
+        "the sigmoid": lambda c, r, beta: -math.log(sigmoid(beta * margin_of(c, r))),
+        "log1p": lambda c, r, beta: math.log1p(math.exp(-beta * margin_of(c, r))),
+        "torch": lambda c, r, beta: -F.logsigmoid(torch.tensor(beta * margin_of(c, r))),
+        "softplus": lambda c, r, beta: F.softplus(torch.tensor(-beta * margin_of(c, r))),
+        "a choice between two": loss_of_choice,
+        "numpy": lambda c, r, beta: np.logaddexp(0, -beta * margin_of(c, r)),
+        "one in a list": lambda c, r, beta: [-math.log(sigmoid(beta * margin_of(c, r)))],
+    },
+    wrong={
+        "the other way round": (lambda c, r, beta: -math.log(sigmoid(-beta * margin_of(c, r))), "less that of the rej"),
+        "no beta": (lambda c, r, beta: -math.log(sigmoid(margin_of(c, r))), "by beta"),
+        "the probability": (lambda c, r, beta: sigmoid(beta * margin_of(c, r)), "negative logarithm"),
+        "no minus": (lambda c, r, beta: math.log(sigmoid(beta * margin_of(c, r))), "is not negative"),
+        "no reference": (lambda c, r, beta: -math.log(sigmoid(beta * (c[0] - r[0]))), "made of gains"),
+        "the margin": (lambda c, r, beta: margin_of(c, r), "not yet the loss"),
+        "both gains": (lambda c, r, beta: (c[0] - c[1], r[0] - r[1]), "another kind of value"),
+        "beta twice": (lambda c, r, beta: -beta * math.log(sigmoid(beta * margin_of(c, r))), "has the loss"),
+    },
+)
+
+# --- notebook 8: the step to keep -----------------------------------------------------------------
+
+PlotRows = list[tuple[int, float, float]]  # a step, the gain of the chosen poems, the gain of the rejected ones
+
+
+def step_by_loop(rows: PlotRows, least: float) -> int:
+    best = rows[0]
+    for row in rows:
+        if row[1] >= least and row[1] - row[2] > best[1] - best[2]:
+            best = row
+    return best[0]
+
+
+def step_by_array(rows: PlotRows, least: float) -> Any:
+    steps, chosen, rejected = np.array(rows).T
+    return steps[np.where(chosen >= least, chosen - rejected, -np.inf).argmax()]
+
+
+def step_by_tensor(rows: PlotRows, least: float) -> Tensor:
+    table = torch.tensor(rows, dtype=torch.float)
+    good = table[table[:, 1] >= least]
+    return good[(good[:, 1] - good[:, 2]).argmax(), 0]
+
+
+TABLES["step_to_keep"] = Table(
+    right={
+        "a loop": step_by_loop,
+        "numpy": step_by_array,
+        "torch": step_by_tensor,
+        "max": lambda rows, least: max((c - r, step) for step, c, r in rows if c >= least)[1],
+        "sorted": lambda rows, least: sorted((c - r, s) for s, c, r in rows if not c < least)[-1][1],
+        "one in a list": lambda rows, least: [step_by_loop(rows, least)],
+    },
+    wrong={
+        "the largest margin": (lambda rows, least: max(rows, key=lambda row: row[1] - row[2])[0], "is less than -2"),
+        "the largest gain": (lambda rows, least: max(rows, key=lambda row: row[1])[0], "the margin is greater"),
+        "above 0": (lambda rows, least: step_by_loop(rows, 0), "the margin is greater"),
+        "the last": (lambda rows, least: rows[-1][0], "is less than -2"),
+        "the last that is large enough": (
+            lambda rows, least: [step for step, chosen, _ in rows if chosen >= least][-1],
+            "the margin is greater",
+        ),
+        "the first": (lambda rows, least: 0, "the margin is greater"),
+        "its place": (lambda rows, least: [row[0] for row in rows].index(step_by_loop(rows, least)), "not one of"),
+        "the margin": (lambda rows, least: max(c - r for _, c, r in rows if c >= least), "not one of the steps"),
+        "the row": (lambda rows, least: max(rows, key=lambda row: row[1]), "another kind of value"),
+    },
+)
+
+# --- notebook 8: a judge of one's own -------------------------------------------------------------
+
+
+def scored(score: Callable[[str, str], float]) -> Callable[[Any, Sequence[WrittenPoem]], list[float]]:
+    """A judge that scores each answer by the title and the text."""
+    return lambda question, answers: [score(question.given, answer.text) for answer in answers]
+
+
+def judge_by_loop(question: Any, answers: Sequence[WrittenPoem]) -> list[int]:
+    scores = []
+    for answer in answers:
+        scores.append(0)
+        for character in answer.text:
+            scores[-1] += character in question.given
+    return scores
+
+
+TABLES["own_judge"] = Table(
+    right={
+        "words of the title": judge_by_loop,
+        "long poems": scored(lambda title, text: len(text)),
+        "short poems, as a tensor": lambda question, answers: torch.tensor([-len(a.text) for a in answers]),
+        "long lines, as an array": lambda question, answers: np.array([len(split_lines(a.text)[0]) for a in answers]),
+        "different characters": scored(lambda title, text: len(set(text))),
+        "eight lines, as a generator": lambda question, answers: (len(split_lines(a.text)) == 8 for a in answers),
+    },
+    wrong={
+        "always the same": (scored(lambda title, text: 1.0), "nearly all poems the same score"),
+        "the best alone": (lambda question, answers: max(len(a.text) for a in answers), "another kind of value"),
+        "one score in a list": (lambda question, answers: [len(answers[0].text)], "give each answer a score"),
+        "texts": (lambda question, answers: [answer.text for answer in answers], "another kind of value"),
+        "what is hardly ever there": (
+            scored(lambda title, text: text.count("琵琶")),
+            "nearly all poems the same score",
+        ),
+        "one score too many": (lambda question, answers: [0, *range(len(answers))], "give each answer a score"),
+        "by its place": (lambda question, answers: range(len(answers)), "seen in single poems"),
+    },
+)
+
 # --- the tables, tried ----------------------------------------------------------------------------
 
-SLOW = {"keywords", "even_odds", "one_couplet", "quatrains", "experiment"}  # models, and some are trained
+SLOW = {
+    "keywords",
+    "even_odds",
+    "one_couplet",
+    "quatrains",
+    "experiment",
+    "own_row",
+    "own_judge",
+}  # models, and some are trained
 MARKS = {name: [pytest.mark.slow] if name in SLOW else [] for name in TABLES}
 RIGHT = [
     pytest.param(name, answer, marks=MARKS[name], id=f"{name}: {what}")
@@ -1375,6 +1693,13 @@ def test_the_line_is_the_learners_own(expression: str, told: str) -> None:
     verdict = checks.labels(learner(expression))
     assert verdict.state == "raised"
     assert verdict.message.endswith(told)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_rule_of_the_learner_is_named_with_its_line() -> None:
+    verdict = checks.own_row(lambda: Instruction("moon", "月詩", MOON, fits=learner("arguments[0].txt")))
+    assert verdict.state == "raised"
+    assert verdict.message.endswith("(line 6 of your code: return arguments[0].txt)")
 
 
 def test_a_function_with_other_arguments_is_told_what_python_says() -> None:

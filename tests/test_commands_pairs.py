@@ -102,6 +102,12 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path) -> None:
     card = read_card("a")
     assert card["kind"] == "preference"
     assert card["parent"]["name"] == model.name
+    assert {name: card["settings"][name] for name in ("pairs", "beta", "anchor", "per_token")} == {
+        "pairs": 18,
+        "beta": 0.1,
+        "anchor": 0.5,
+        "per_token": False,
+    }
     assert card["test"]["ended"] is not None
     assert load_checkpoint(Path("a")).instructions == load_checkpoint(model).instructions
     assert "learned from preferences" in Path("a/MODEL_CARD.md").read_text("utf-8")

@@ -17,8 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation
+from course_lib.evaluation.pairs import PairFigures
 from course_lib.losses import Loss
-from course_lib.show.plots import SHARES, STYLES, Picture, comparison_figure, loss_figure, thinned
+from course_lib.show.plots import (
+    SHARES,
+    STYLES,
+    Picture,
+    comparison_figure,
+    loss_figure,
+    preference_figure,
+    thinned,
+)
 from course_lib.training import StepReport
 
 
@@ -192,3 +201,43 @@ def test_the_picture_is_a_png_of_the_width_of_a_page() -> None:
 def test_what_cannot_be_drawn_is_refused(columns: dict[str, Evaluation], names: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         comparison_figure(columns, names)
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+PAIR_ROWS = [
+    (0, PairFigures(0.0, 0.0, 0.0, 0.0, 0.0)),
+    (4, PairFigures(0.75, 3.5, 1.5, -2.0, 0.125)),
+    (8, PairFigures(0.875, 5.0, -0.5, -5.5, 0.25)),
+]
+
+
+def test_margin_and_gains_accuracy_and_distance_are_each_at_their_values() -> None:
+    found = {}
+    for axes in preference_figure(PAIR_ROWS).figure.axes:
+        for line in axes.lines:
+            if not str(line.get_label()).startswith("_"):  # the line at 0 has no name
+                found[str(line.get_label())] = (axes.get_ylabel(), *np.asarray(line.get_data()).tolist())
+    assert found == {
+        "gain of the chosen answers": ("nats", [0, 4, 8], [0.0, 1.5, -0.5]),
+        "gain of the rejected answers": ("nats", [0, 4, 8], [0.0, -2.0, -5.5]),
+        "margin": ("nats", [0, 4, 8], [0.0, 3.5, 5.0]),
+        "accuracy": ("accuracy, %", [0, 4, 8], [0.0, 75.0, 87.5]),
+        "distance": ("distance,\nnats per token", [0, 4, 8], [0.0, 0.125, 0.25]),
+    }
+
+
+def test_the_legend_names_the_three_curves_that_share_their_axes() -> None:
+    figure = preference_figure(PAIR_ROWS).figure
+    (legend,) = figure.legends
+    names = ["gain of the chosen answers", "gain of the rejected answers", "margin"]
+    assert [text.get_text() for text in legend.get_texts()] == names
+    curves_of = [line for line in figure.axes[0].lines if line.get_label() in names]
+    assert len({(line.get_linestyle(), line.get_marker()) for line in curves_of}) == 3  # also without colours
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_figure_of_pairs_is_a_small_png_from_its_first_row_on(count: int) -> None:
+    data = as_png(preference_figure(PAIR_ROWS[:count]))
+    assert len(data) < 60_000
+    assert PIL.Image.open(io.BytesIO(data)).width >= 700

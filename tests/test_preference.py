@@ -71,57 +71,22 @@ def mean_preference(checkpoint: Checkpoint, reference: PoetryModel, pairs: list[
 
 # --- the loss -------------------------------------------------------------------------------------
 
-# What the DPOTrainer of trl 1.16.0 gives for the pairs of six test poems, one pair in a batch (`evaluate()`, float32):
-# its losses "sigmoid", "sigmoid_norm" and "sft". `trl_loss` computes them again where trl is installed.
+# What the DPOTrainer of trl 1.16.0 gives for the pairs of six test poems, one pair in a batch (`evaluate()`, float32).
+# `benchmarks/preference.py` computes them again.
 TRL = {"sigmoid": 0.1827338, "sigmoid_norm": 0.6779602, "sft": 3.2235339}
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "sigmoid": {"anchor": 0.0},
     "sigmoid_norm": {"anchor": 0.0, "per_token": True},
     "sft": {"beta": 0.0, "anchor": 1.0},  # beta 0 adds log 2
 }
 
 
-def trl_loss(kind: str, checkpoint: Checkpoint, reference: PoetryModel, pairs: list[Pair], folder: Path) -> float:
-    """The mean loss on the pairs according to trl."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer, LlamaForCausalLM
-    from trl import DPOConfig, DPOTrainer
-
-    tokenizer = AutoTokenizer.from_pretrained(paths.FINETUNED)
-    models = [LlamaForCausalLM.from_pretrained(paths.FINETUNED, dtype=torch.float32) for _ in range(2)]
-    for model, own in zip(models, (checkpoint.model, reference), strict=True):
-        model.load_state_dict(own.state_dict(), strict=False)  # the head shares the weights of the embedding
-    rows = [
-        {
-            "prompt": tokenizer.apply_chat_template(pair.prompt, tokenize=False, add_generation_prompt=True),
-            "chosen": f"{pair.chosen}<EOS>",
-            "rejected": f"{pair.rejected}<EOS>",
-        }
-        for pair in pairs
-    ]
-    config = DPOConfig(
-        output_dir=str(folder), beta=0.1, loss_type=[kind], per_device_eval_batch_size=1, bf16=False, report_to=[]
-    )
-    data = Dataset.from_list(rows)
-    trainer = DPOTrainer(
-        models[0], models[1], config, train_dataset=data, eval_dataset=data, processing_class=tokenizer
-    )
-    return float(trainer.evaluate()["eval_loss"])
-
-
 @pytest.mark.parametrize("kind", TRL)
-def test_the_loss_is_that_of_trl(kind: str, shipped: Checkpoint, tmp_path: Path) -> None:
+def test_the_loss_is_that_of_trl(kind: str, shipped: Checkpoint) -> None:
     pairs = pairs_of(load_poems("test")[:6])
     reference = scaled(shipped)
     ours = mean_preference(shipped, reference, pairs, **OURS[kind]) - (math.log(2) if kind == "sft" else 0)
     assert ours == pytest.approx(TRL[kind], abs=1e-5)
-
-
-@pytest.mark.parametrize("kind", TRL)
-def test_trl_still_gives_these_figures(kind: str, shipped: Checkpoint, tmp_path: Path) -> None:
-    pytest.importorskip("trl", reason="trl is installed for the benchmarks alone")
-    pairs = pairs_of(load_poems("test")[:6])
-    assert trl_loss(kind, shipped, scaled(shipped), pairs, tmp_path) == pytest.approx(TRL[kind], abs=1e-5)
 
 
 def test_the_loss_spelled_out_for_one_pair(checkpoint: Checkpoint, poems: list[Poem]) -> None:

@@ -89,7 +89,7 @@ def test_constraints_pin_what_is_asked_for_and_each_package_once(repository: Pat
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     pins = requirements(lines)
     assert len(pins) == len(lines)
-    asked = declared(repository, "core", "lab", "app", "test", "bench")
+    asked = declared(repository, "core", "lab", "app", "export", "test", "bench")
     assert asked.keys() <= pins.keys()
     for name, pin in pins.items():
         version = re.fullmatch(r"==(\d[\w.]*)", str(pin.specifier))
@@ -143,7 +143,7 @@ def imports(source: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "groups"),
     [
-        ("course_lib", ["core"]),
+        ("course_lib", ["core", "export"]),
         ("notebooks", ["core"]),
         ("scripts", ["core", "lab"]),
         ("app", ["core", "app"]),
@@ -228,7 +228,7 @@ def test_a_page_names_only_targets_that_exist(repository: Path, page: str) -> No
     makefile = (repository / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
     blocks = re.findall(r"```.*?```|`[^`\n]+`", (repository / page).read_text("utf-8"), re.DOTALL)
-    named = {name for block in blocks for name in re.findall(r"(?:^|`|\n|&& )make (\w+)", block)}
+    named = {name for block in blocks for name in re.findall(r"(?:^|`|\n|&& )make ([\w-]+)", block)}
     assert {"quick", "test"} <= named <= targets
 
 
@@ -273,7 +273,7 @@ def clone(repository: Path, tmp_path: Path) -> Path:
 def test_help_lists_every_target(clone: Path, repository: Path) -> None:
     targets = re.findall(r"^\.PHONY: (.*)$", (repository / "Makefile").read_text(), re.MULTILINE)[0].split()
     assert {"lab", "quick", "test", "course"} <= set(targets)
-    assert re.findall(r"^  make (\w+) +\w", make(clone).stdout, re.MULTILINE) == targets
+    assert re.findall(r"^  make ([\w-]+) +\w", make(clone).stdout, re.MULTILINE) == targets
 
 
 @pytest.mark.parametrize("target", ["lab", "app", "quick", "test", "course"])

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from course_lib.checkpoints import Checkpoint, load_checkpoint
-from course_lib.evaluation import held_out_loss, judge, title_fit
+from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card
+from course_lib.evaluation import held_out_loss, judge, measure_obedience, title_fit
 from course_lib.evaluation.judge import BLANK_ROW, obedience
 from course_lib.evaluation.metrics import Estimate
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import WrittenPoem, iter_poems
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import load_poems
+from course_lib.tasks import MANY
 
 pytestmark = pytest.mark.slow
 TITLES = [poem.title for poem in load_poems("test")]
@@ -90,3 +91,31 @@ def test_the_tuned_model_obeys_its_second_instruction(tuned: Checkpoint, written
     not_asked = values(obedience(titles, written, OLD_STYLE))
     assert asked["obeys"] >= 0.5
     assert not_asked["obeys"] < asked["obeys"] - 0.2
+
+
+@pytest.mark.parametrize("folder", ["instructed", "aligned"])
+def test_the_models_of_many_instructions_obey_and_write_whole_poems(repository: Path, folder: str) -> None:
+    checkpoint = load_checkpoint(repository / "assets/checkpoints" / folder)
+    assert checkpoint.instructions == MANY
+    found = values(judge(list(iter_poems(checkpoint, TITLES[:WRITTEN]))))
+    assert found["ended"] >= 0.97
+    assert found["well_formed"] >= 0.88
+    assert found["rhymes"] >= 0.7
+    assert found["regulated"] >= 0.7
+    assert found["copies_a_line"] <= 0.08
+    obeyed = measure_obedience(checkpoint, load_poems("test"), 12)
+    shares = {row: obedience.taught.value for row, obedience in obeyed.items()}
+    assert shares["continue"] >= 0.9
+    assert shares["title"] >= 0.9
+    assert shares["name-form"] >= 0.7
+    assert shares["acrostic"] >= 0.6
+    assert sum(shares.values()) / len(shares) >= 0.6
+
+
+def test_preferences_made_rhymes_and_tones_better_and_left_the_title_alone(repository: Path) -> None:
+    """By the cards, which were written when the models were made."""
+    before, after = (read_card(repository / "assets/checkpoints" / name)["test"] for name in ("instructed", "aligned"))
+    assert after["rhymes"] > before["rhymes"] + 0.04
+    assert after["regulated"] > before["regulated"] + 0.02
+    assert after["own_title_wins"] > before["own_title_wins"] - 0.05
+    assert after["response_loss"] < before["response_loss"] + 0.25

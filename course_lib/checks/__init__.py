@@ -10,6 +10,8 @@ An answer is *not attempted* (still `...`), *wrong* (with a hint), *right*, or i
 from course_lib.checks.data import labels, layout, mixed_windows, padded, segments
 from course_lib.checks.evaluation import experiment, longest_run, rhyming
 from course_lib.checks.generation import nucleus_size, quatrains, read_until
+from course_lib.checks.instructing import is_acrostic, kept_messages, own_row
+from course_lib.checks.preferring import own_judge, preference_loss, step_to_keep
 from course_lib.checks.training import (
     diluted_loss,
     even_odds,
@@ -25,6 +27,8 @@ __all__ = [
     "even_odds",
     "experiment",
     "grown_embedding",
+    "is_acrostic",
+    "kept_messages",
     "keywords",
     "labels",
     "layer_parameters",
@@ -33,10 +37,14 @@ __all__ = [
     "mixed_windows",
     "nucleus_size",
     "one_couplet",
+    "own_judge",
+    "own_row",
     "padded",
+    "preference_loss",
     "quatrains",
     "read_until",
     "response_loss",
     "rhyming",
     "segments",
+    "step_to_keep",
 ]

@@ -8,9 +8,12 @@ equally good.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from course_lib.language import say
 
 
 class Estimate(NamedTuple):
@@ -105,9 +108,15 @@ def side_by_side(columns: Mapping[str, Evaluation]) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """The rows of a table as text, each column as wide as its longest cell; empty rows are left out."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(map(places, column)) for column in zip(*rows, strict=True)]
+    cells = ([text + " " * (width - places(text)) for text, width in zip(row, widths, strict=True)] for row in rows)
+    lines = ["  ".join(row).rstrip() for row in cells]
     return "\n".join(line for line in lines if line)
+
+
+def places(text: str) -> int:
+    """How many places a text takes in a row of a terminal: a Chinese character takes two."""
+    return sum(1 + (east_asian_width(character) in "WF") for character in text)
 
 
 def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> list[list[str]]:
@@ -120,7 +129,8 @@ def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> li
     for name, (label, unit, question) in METRICS.items():
         cells = [cell(evaluation.estimates.get(name), unit) for evaluation in columns.values()]
         if any(cells) and only in (None, question):
-            rows.append(["" if question == question_above else question, f"{label} ({unit})", *cells])
+            heading = "" if question == question_above else say(question)
+            rows.append([heading, f"{say(label)} ({say(unit)})", *cells])
             question_above = question
     return rows
 

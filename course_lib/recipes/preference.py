@@ -49,6 +49,7 @@ def preference(
     identity = {
         "kind": "preference",
         "base": weights_digest(start.model),
+        "pairs": len(pairs),
         "sha256_of_pairs": digest_of(str(pairs)),
         "beta": beta,
         "anchor": anchor,

@@ -6,9 +6,11 @@ A cell that ends with `show.poem(poem)` displays the poem.
 from course_lib.show.annotate import scanned, side_by_side
 from course_lib.show.chat_box import ChatBox as chat_box
 from course_lib.show.chat_box import chat_html
+from course_lib.show.choice_box import ChoiceBox as choice_box
+from course_lib.show.choice_box import choice_html
 from course_lib.show.html import chat, columns, mask, plain, poem, stack, table, tokens, verse
 from course_lib.show.live_plot import LivePlot
-from course_lib.show.plots import comparison_figure, loss_figure
+from course_lib.show.plots import comparison_figure, loss_figure, preference_figure
 from course_lib.show.title_box import TitleBox as title_box
 from course_lib.show.title_box import poem_html
 
@@ -17,6 +19,8 @@ __all__ = [
     "chat",
     "chat_box",
     "chat_html",
+    "choice_box",
+    "choice_html",
     "columns",
     "comparison_figure",
     "loss_figure",
@@ -24,6 +28,7 @@ __all__ = [
     "plain",
     "poem",
     "poem_html",
+    "preference_figure",
     "scanned",
     "side_by_side",
     "stack",

@@ -9,6 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 from course_lib.evaluation.novelty import SHORTEST, Nearest
+from course_lib.language import say
 from course_lib.prosody import RULES, Scansion, Tone, han, is_well_formed, level_groups, scan
 from course_lib.show.html import INK, PAPER, QUIET, RED, SANS, SERIF, UNCOPIED, Html, columns, panel, small, stack
 
@@ -46,7 +47,7 @@ def signed_rows(text: str, scansion: Scansion) -> list[list[str]]:
     pieces = list(map(escape, text))
     for index, (sign, broken) in tone_signs(text, scansion).items():
         below = f'<rt style="font:.5em {SANS};color:{RED if broken else QUIET};{UNCOPIED}">{sign}</rt>'
-        frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(broken))}"' if broken else ""
+        frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(map(say, broken)))}"' if broken else ""
         pieces[index] = f"<ruby{frame}>{pieces[index]}{below}</ruby>"
     rows: list[list[str]] = []
     for row in text.split("\n"):
@@ -62,51 +63,58 @@ def scanned(title: str, text: str, author: str = "") -> Html:
     heading = f'<div style="font:bold 1.15em/1.5 {SERIF}">{escape(title)}{by}</div>'
     rows = "".join(f"<div>{''.join(row) or '&#160;'}</div>" for row in signed_rows(text, scansion))
     style = f"font:1.35em/2.2 {SERIF};letter-spacing:.12em;ruby-position:under"
-    notes = small(LEGEND) + small(sound(scansion))
+    notes = small(say(LEGEND)) + small(sound(scansion))
     for rule, line, position in scansion.faults:
-        place = f"line {line + 1}, character {position + 1}, {scansion.lines[line][position]}"
-        notes += small(f"{place} · {RULES[rule]}")
+        at = {"line": line + 1, "position": position + 1, "character": scansion.lines[line][position]}
+        notes += small(say("line {line}, character {position}, {character} · {rule}", rule=say(RULES[rule]), **at))
     return panel(f'<div lang="zh-Hant">{heading}<div style="{style}">{rows}</div></div>{notes}')
 
 
 def sound(scansion: Scansion) -> str:
     """One sentence on the rhyme and the tones of a poem."""
     group = (scansion.rhyme.group or "")[-1:]
-    rhymes = f"Rhymes in the group of {group}" if scansion.rhymes else "Does not rhyme throughout"
+    rhymes = say("Rhymes in the group of {group}", group=group) if scansion.rhymes else say("Does not rhyme throughout")
     count = len(scansion.tone_faults)
-    if not count and scansion.form.characters is None:  # the tone rules are for lines of one length
-        return f"{rhymes}."
-    return f"{rhymes}; {count or 'no'} tone fault{'' if count == 1 else 's'}."
+    if count > 1:
+        return say("{rhymes}; {count} tone faults.", rhymes=rhymes, count=count)
+    if count:
+        return say("{rhymes}; 1 tone fault.", rhymes=rhymes)
+    if scansion.form.characters is None:  # the tone rules are for lines of one length
+        return say("{rhymes}.", rhymes=rhymes)
+    return say("{rhymes}; no tone faults.", rhymes=rhymes)
 
 
 def shape(text: str, scansion: Scansion) -> str:
     """One sentence on the form of a poem; `scansion` is `prosody.scan(text)`."""
     form = scansion.form
     if is_well_formed(text):
-        name = "" if form.name == "other" else f"{form.name}, "
-        return f"Well formed: {name}{form.lines} lines of {form.characters} characters."
+        found = {"form": form.name, "lines": form.lines, "count": form.characters}
+        if form.name == "other":
+            return say("Well formed: {lines} lines of {count} characters.", **found)
+        return say("Well formed: {form}, {lines} lines of {count} characters.", **found)
     if form.characters:
-        return "Not well formed: a row is not a couplet such as 好雨知時節，當春乃發生。"
-    lengths = sorted({len(line) for line in scansion.lines})
-    return f"Not well formed: the lines have {' or '.join(map(str, lengths)) or 'no'} characters."
+        return say("Not well formed: a row is not a couplet such as 好雨知時節，當春乃發生。")
+    lengths = say(" or ").join(str(length) for length in sorted({len(line) for line in scansion.lines}))
+    return say("Not well formed: the lines have {lengths} characters.", lengths=lengths or say("no"))
 
 
 def nearest_note(nearest: Nearest) -> str:
     """One sentence on the nearest training poem: its title, its poet, and the longest span it shares."""
     if nearest.poem is None:
-        return f"No Tang training poem shares {SHORTEST} characters in a row with it."
+        return say("No Tang training poem shares {count} characters in a row with it.", count=SHORTEST)
     longest = max((span.characters for span in nearest.spans), key=len)
-    source = f"《{nearest.poem.title}》 by {nearest.poem.author or 'an unknown poet'}"
-    return f"Nearest Tang training poem: {source}. It shares {len(longest)} characters in a row: {longest}."
+    poem = {"title": nearest.poem.title, "author": nearest.poem.author or say("an unknown poet")}
+    it = {"n": len(longest), "span": longest, **poem}
+    return say("Nearest Tang training poem: 《{title}》 by {author}. It shares {n} characters in a row: {span}.", **it)
 
 
 def side_by_side(title: str, text: str, nearest: Nearest) -> Html:
     """A text beside its nearest training poem. The characters they share are highlighted in both."""
     poem = nearest.poem
-    sides = {"written": _highlighted(title, text, [(span.start, len(span.characters)) for span in nearest.spans])}
+    sides = {say("written"): _highlighted(title, text, [(span.start, len(span.characters)) for span in nearest.spans])}
     if poem:
         spans = [(span.start_in_poem, len(span.characters)) for span in nearest.spans]
-        sides["nearest training poem"] = _highlighted(f"{poem.title}  {poem.author}", poem.text, spans)
+        sides[say("nearest training poem")] = _highlighted(f"{poem.title}  {poem.author}", poem.text, spans)
     return stack(columns(sides), panel(small(nearest_note(nearest))))
 
 

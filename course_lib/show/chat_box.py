@@ -13,6 +13,7 @@ import ipywidgets as widgets
 from course_lib.chat import Chat
 from course_lib.checkpoints import Checkpoint
 from course_lib.instructions import joined
+from course_lib.language import say, sentences
 from course_lib.poems import DEMO_TITLE, Poem
 from course_lib.roles import END, RESPONSE, Message, message_segments
 from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SERIF, SHEET, Html, small, tokens
@@ -20,6 +21,7 @@ from course_lib.show.title_box import STATES, State, labelled, together
 
 EXAMPLE = Poem(DEMO_TITLE, "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))  # for the first message
 ARGUMENTS = {"another-form": "七言絕句", "next-title": "江雪"}  # of the turns that the buttons offer
+BUTTONS = ("Send", "Stop", "Another", "Clear")
 THREAD = "chat box"  # the name of the thread that writes
 
 
@@ -41,15 +43,16 @@ def chat_html(chat: Chat, state: State, note: str = "", partial: str = "") -> Ht
         characters = "".join(map(_token, tokens(tokenizer, tokenizer.encode(content))))
         text += "\n" * (mark != END) + _token(mark)
         text += f'<span style="color:{INK if mark == RESPONSE else QUIET}">{characters}</span>'
-    sides = _side("What you see", bubbles) + _side("What the model reads", text.strip())
+    sides = _side(say("What you see"), bubbles) + _side(say("What the model reads"), text.strip())
     grid = "display:grid;gap:1.5em;grid-template-columns:repeat(auto-fit,minmax(min(20em,100%),1fr))"  # one below 43 em
-    size = f"{len(tokenizer.encode_segments(segments))} of {chat.context} characters and marks"
-    legend = small(f"{size} · black: written by the model · ↵: a new row")
+    size = {"count": len(tokenizer.encode_segments(segments)), "context": chat.context}
+    legend = say("{count} of {context} characters and marks · black: written by the model · ↵: a new row", **size)
     if len(heard) < len(messages):
-        note += f" The model no longer reads the grey messages: its context holds {chat.context} characters."
-    said = f"<b>{STATES[state][0]}</b> {escape(note.strip())}"
+        lost = say("The model no longer reads the grey messages: its context holds {context} characters.", **size)
+        note = sentences(note, lost)
+    said = f"<b>{say(STATES[state][0])}</b> {escape(note)}"
     status = f'<div role="status" style="font:1em/1.5 {SANS};margin-top:.6em">{said}</div>'
-    return Html(f'<div style="{SHEET};padding:.8em 1em"><div style="{grid}">{sides}</div>{legend}{status}</div>')
+    return Html(f'<div style="{SHEET};padding:.8em 1em"><div style="{grid}">{sides}</div>{small(legend)}{status}</div>')
 
 
 def _side(name: str, inner: str) -> str:
@@ -64,7 +67,7 @@ def _bubble(message: Message, is_read: bool) -> str:
     """One message. Who said it stands above, for those who cannot see on which side it is."""
     side, paper = ("right", "#dfe9e4") if message["role"] == "user" else ("left", "#fffdf8")
     look = f"background:{paper};border:1px solid {RULE}" if is_read else f"color:{QUIET};border:1px dashed {QUIET}"
-    who = message["role"] + ("" if is_read else ", no longer read")
+    who = message["role"] if is_read else say("{role}, no longer read", role=message["role"])
     box = f"display:inline-block;max-width:85%;border-radius:12px;padding:.3em .8em;text-align:left;{look}"
     inner = f'<div style="font:.75em {SANS};color:{QUIET}">{who}</div>'
     inner += f'<div style="{box}">{escape(message["content"]) or "…"}</div>'
@@ -97,13 +100,14 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         menu = [(f"{i.name} {i.label}", i) for i in taught if i.kind == "sentence"]
         clauses = [i for i in taught if i.kind == "clause"]
         turns = [i.wording.replace("{}", ARGUMENTS.get(i.name, "")) for i in taught if i.kind == "turn"]
-        actions = {"Send": self.send, "Stop": self.stop, "Another": self.another, "Clear": self.clear}
-        self.instruction = labelled(widgets.Dropdown, "Instruction", "16em", options=menu)
+        actions = dict(zip(BUTTONS, (self.send, self.stop, self.another, self.clear), strict=True))
+        self.instruction = labelled(widgets.Dropdown, say("Instruction"), "16em", options=menu)
         self.clauses = {i: labelled(widgets.Text, f"{i.name.capitalize()} {i.label}", "11em") for i in clauses}
-        self.system = labelled(widgets.Text, "System line", "auto")
-        self.message = labelled(widgets.Text, "Message", "auto")
+        self.system = labelled(widgets.Text, say("System line"), "auto")
+        self.message = labelled(widgets.Text, say("Message"), "auto")
         self.page = widgets.HTML()
-        self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in (*turns, *actions)}
+        labels = {turn: turn for turn in turns} | {name: say(name) for name in actions}
+        self.buttons = {name: widgets.Button(description=labels[name], layout={"width": "auto"}) for name in labels}
         self.buttons["Send"].button_style = "primary"
         for name, button in self.buttons.items():
             button.on_click(actions.get(name, lambda turn: setattr(self.message, "value", turn.description)))
@@ -118,7 +122,7 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         super().__init__([above, self.system, self.page, offered, self.message, below], layout={"max_width": "62em"})
 
     def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
-        return "The chat box comes to life when this cell is run in Jupyter."
+        return say("The chat box comes to life when this cell is run in Jupyter.")
 
     def _fill(self, change: Any = None) -> None:
         """Put the wording of what was chosen in the system line, and an example in the message of a new choice."""
@@ -141,10 +145,10 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.stop()
         talk, note = self.chat, ""
         if self.system.value.strip() != talk.system:
-            note = "The system line is new, and so is the conversation. " if len(talk.messages) > 1 else ""
+            note = say("The system line is new, and so is the conversation.") if len(talk.messages) > 1 else ""
             talk = Chat(talk.checkpoint, self.instruction.value, self.system.value)
         try:
-            note += talk.ask(self.message.value)
+            note = sentences(note, talk.ask(self.message.value))
         except ValueError as error:
             self._draw("refused", str(error))
         else:
@@ -163,7 +167,7 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.stop()
         self.message.value = self.message.value or self._example()
         self.chat = Chat(self.chat.checkpoint, self.instruction.value, self.system.value)
-        self._draw("ready", "Type a message, then press Send or the Enter key.")
+        self._draw("ready", say("Type a message, then press Send or the Enter key."))
 
     def stop(self, _: object = None) -> None:
         """End the answer after the character that is being written."""

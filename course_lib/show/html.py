@@ -8,6 +8,7 @@ from html import escape
 from itertools import zip_longest
 
 from course_lib.batches import IGNORE
+from course_lib.language import say
 from course_lib.poems import Poem
 from course_lib.roles import END, ROLE_TOKENS, Message
 from course_lib.tokenizer import CharacterTokenizer
@@ -116,8 +117,9 @@ def mask(tokens: Sequence[str], labels: Sequence[int]) -> Html:
     style = "white-space:nowrap;line-height:1.15;margin:.15em 0"
     drawn = "".join(f'<div style="{style}">{row}</div>' for row in rows if row)
     learned = sum(label != IGNORE for label in labels)
-    legend = small(f"grey: read only, label {IGNORE} · black: learned · red: the end mark, learned")
-    return panel(drawn + legend + small(f"{learned} of {len(labels)} tokens are learned"))
+    legend = say("grey: read only, label {number} · black: learned · red: the end mark, learned", number=IGNORE)
+    count = say("{learned} of {count} tokens are learned", learned=learned, count=len(labels))
+    return panel(drawn + small(legend) + small(count))
 
 
 def _token(token: str, label: int) -> str:

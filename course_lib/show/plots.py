@@ -6,17 +6,22 @@ Nothing here uses `pyplot`, so no figure stays open and none is shown twice.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from course_lib.batches import ceil_div
 from course_lib.evaluation.metrics import METRICS, Evaluation
+from course_lib.evaluation.pairs import PairFigures
 from course_lib.evaluation.title_fit import OTHERS
+from course_lib.language import say
 from course_lib.losses import Loss
 from course_lib.training import StepReport
 
@@ -25,7 +30,19 @@ COLOURS = 64  # in a stored picture: this takes a third of the bytes that all co
 POINTS = 250  # of one curve: more points would not be seen
 SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
 STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))
+CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Heiti SC", "Microsoft YaHei", "SimHei")
 APART = 0.22  # the distance between two dots of one metric; two metrics are 1 apart
+
+
+@cache
+def chinese_font() -> str:
+    """The first of `CHINESE_FONTS` that matplotlib finds on this machine; "" if there is none."""
+    return next((font for font in CHINESE_FONTS if font in get_font_names()), "")
+
+
+def caption(english: str) -> str:
+    """A text of a figure in the reader's language; English without a Chinese font, which would leave empty boxes."""
+    return say(english) if chinese_font() else english
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,6 +52,9 @@ class Picture:
     figure: Figure
 
     def _repr_png_(self) -> bytes:
+        if chinese := chinese_font():
+            for text in self.figure.findobj(Text):
+                text.set_fontfamily(["sans-serif", chinese])  # the second has what the first lacks
         canvas: Any = FigureCanvasAgg(self.figure)
         canvas.draw()
         image = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -56,16 +76,19 @@ def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Pi
     steps, train = thinned(reports)
     evaluations = [(0, before), *((report.step, report.evaluation) for report in reports)]
     evaluated = [(step, loss) for step, loss in evaluations if loss]
-    kinds = (("response", BLUE, "-o"), ("whole sequence", VERMILION, "--s"))
-    for part, (name, colour, style) in enumerate(kinds):  # in the order of Loss's fields
+    kinds = (  # in the order of Loss's fields
+        (caption("train, response"), caption("evaluation, response"), BLUE, "-o"),
+        (caption("train, whole sequence"), caption("evaluation, whole sequence"), VERMILION, "--s"),
+    )
+    for part, (trained, judged, colour, style) in enumerate(kinds):
         if train:  # the legend must not name a curve without points
             values = [loss[part] for loss in train]
-            axes.plot(steps, values, label=f"train, {name}", color=colour, alpha=0.45, lw=1)
+            axes.plot(steps, values, label=trained, color=colour, alpha=0.45, lw=1)
         if evaluated:
             points = [(step, loss[part]) for step, loss in evaluated]
-            axes.plot(*zip(*points, strict=True), style, label=f"evaluation, {name}", color=colour, lw=2, ms=4.5)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss, nats per token")
+            axes.plot(*zip(*points, strict=True), style, label=judged, color=colour, lw=2, ms=4.5)
+    axes.set_xlabel(caption("step"))
+    axes.set_ylabel(caption("loss, nats per token"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -108,12 +131,43 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
     if "own_title_wins" in names:
         row = names.index("own_title_wins")
         axes.vlines(100 / (1 + OTHERS), row - 0.45, row + 0.45, color="#555555", linestyle=":", lw=1.5)
-    axes.set_yticks(range(len(names)), [METRICS[name].label for name in names])
+    axes.set_yticks(range(len(names)), [caption(METRICS[name].label) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
     axes.xaxis.set_major_formatter(PercentFormatter())
-    axes.set_xlabel("share of poems (lines alternate: of lines), with its 95 % interval")
+    axes.set_xlabel(caption("share of poems (lines alternate: of lines), with its 95 % interval"))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(columns), frameon=False, fontsize="medium")
+    return Picture(figure)
+
+
+def preference_figure(rows: Sequence[tuple[int, PairFigures]]) -> Picture:
+    """What a model learned from pairs, against its steps: `rows` are steps with what `measure_pairs` gives.
+
+    On the left are the margin and the two gains, in nats. On the right are the accuracy, in per cent, and below it the
+    distance from the reference, in nats per token.
+    """
+    figure = Figure(figsize=(7.2, 3.4), dpi=100, layout="constrained")
+    nats, accuracy, distance = figure.subplot_mosaic("NA;ND", width_ratios=(3, 2)).values()
+    steps = [step for step, _ in rows]
+    curves = {
+        caption("gain of the chosen answers"): (nats, "chosen", 1, BLUE, "-o"),
+        caption("gain of the rejected answers"): (nats, "rejected", 1, VERMILION, "--s"),
+        caption("margin"): (nats, "margin", 1, "#000000", ":D"),
+        "accuracy": (accuracy, "accuracy", 100, "#000000", "-"),
+        "distance": (distance, "distance", 1, "#000000", "-"),
+    }
+    for label, (axes, name, unit, colour, style) in curves.items():
+        values = [unit * getattr(figures, name) for _, figures in rows]
+        axes.plot(steps, values, style, label=label, color=colour, lw=2, ms=4.5)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    nats.set(xlabel=caption("step"), ylabel=caption("nats"))
+    nats.axhline(0, color="#777777", lw=1)
+    accuracy.set(ylabel=caption("accuracy, %"), ylim=(0, 102))
+    distance.set(xlabel=caption("step"), ylabel=caption("distance,\nnats per token"))
+    distance.set_ylim(bottom=0)
+    figure.legend(handles=nats.lines[:3], loc="outside upper center", ncols=3, frameon=False, fontsize="medium")
     return Picture(figure)

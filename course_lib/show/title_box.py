@@ -15,6 +15,7 @@ from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import PoemStream, Reason, write
 from course_lib.instructions import Instruction
+from course_lib.language import say, sentences
 from course_lib.poems import DEMO_TITLE
 from course_lib.prosody import scan
 from course_lib.sampling import GenerationSettings
@@ -55,7 +56,8 @@ def poem_html(title: str, text: str, state: State, note: str = "", origin: str =
     if state == "end":
         scansion = scan(text)
         rows = signed_rows(text, scansion)
-        below = "".join(map(small, filter(None, (f"{shape(text, scansion)} {sound(scansion)}", LEGEND, origin))))
+        form = sentences(shape(text, scansion), sound(scansion))
+        below = "".join(map(small, filter(None, (form, say(LEGEND), origin))))
     height = min(LONGEST, max(SHORTEST, *map(len, rows)))
     heading = _columns([escape(character) for character in title], height, "font-weight:bold")
     columns = [column for row in rows for column in _columns(row, height)] if text else []
@@ -65,15 +67,15 @@ def poem_html(title: str, text: str, state: State, note: str = "", origin: str =
         seal = (
             f"align-self:flex-end;background:{RED};color:{PAPER};border-radius:.2em;padding:.1em .25em;font-size:.8em"
         )
-        columns.append(f'<div title="the end mark" style="{seal};{UNCOPIED}">完</div>')
+        columns.append(f'<div title="{say("the end mark")}" style="{seal};{UNCOPIED}">完</div>')
     poem = "".join([*heading, '<div style="width:.3em"></div>', *columns])
     flow = "display:flex;flex-flow:row-reverse wrap;gap:.8em .1em;width:fit-content;margin:0 auto"
     flow += f";font:1.5em/1.8 {SERIF};min-height:{SHORTEST * 1.12:.2f}em"
     name, meaning = STATES[state]
     characters = len(text.replace("\n", ""))
-    count = f"{characters} character{'' if characters == 1 else 's'}"
-    sentences = escape(" ".join(filter(None, (meaning.format(count=count), note))))
-    status = f'<div role="status" style="margin-top:1em;font:1em/1.5 {SANS}"><b>{name}</b> {sentences}</div>'
+    count = say("1 character") if characters == 1 else say("{count} characters", count=characters)
+    said = escape(sentences(say(meaning, count=count), note))
+    status = f'<div role="status" style="margin-top:1em;font:1em/1.5 {SANS}"><b>{say(name)}</b> {said}</div>'
     verse = f'<div lang="zh-Hant" style="{flow}">{poem}</div>'
     paper = f"{SHEET};box-sizing:border-box;max-width:46em;padding:1.4em 1.4em .8em"
     return Html(f'<div style="{paper}">{verse}{status}{below}</div>')
@@ -107,15 +109,15 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         asked = [i for i in checkpoint.instructions if (i.kind, i.given) == ("sentence", "title")]
         menu = [(f"{instruction.name} {instruction.label}", instruction) for instruction in asked]
         number = widgets.BoundedFloatText
-        self.title = labelled(widgets.Text, "Title", "auto", value=DEMO_TITLE, placeholder="題目")
-        self.instruction = labelled(widgets.Dropdown, "Instruction", "15em", options=menu)
-        self.temperature = labelled(number, "Temperature", "12em", value=usual.temperature, min=0, max=2, step=0.05)
-        self.top_p = labelled(number, "Top-p", "9em", value=usual.top_p, min=0.05, max=1, step=0.05)
-        self.seed = labelled(widgets.IntText, "Seed", "9em", value=usual.seed)
-        self.best_of = labelled(widgets.BoundedIntText, "Best of", "9em", value=1, min=1, max=MOST)
-        self.write_button = widgets.Button(description="Write", button_style="primary", layout={"width": "6em"})
-        self.another_button = widgets.Button(description="Another", layout={"width": "6em"})
-        self.stop_button = widgets.Button(description="Stop", disabled=True, layout={"width": "6em"})
+        self.title = labelled(widgets.Text, say("Title"), "auto", value=DEMO_TITLE, placeholder="題目")
+        self.instruction = labelled(widgets.Dropdown, say("Instruction"), "15em", options=menu)
+        self.temperature = labelled(number, say("Temperature"), "12em", value=usual.temperature, max=2, step=0.05)
+        self.top_p = labelled(number, say("Top-p"), "9em", value=usual.top_p, min=0.05, max=1, step=0.05)
+        self.seed = labelled(widgets.IntText, say("Seed"), "9em", value=usual.seed)
+        self.best_of = labelled(widgets.BoundedIntText, say("Best of"), "9em", value=1, min=1, max=MOST)
+        self.write_button = widgets.Button(description=say("Write"), button_style="primary", layout={"width": "6em"})
+        self.another_button = widgets.Button(description=say("Another"), layout={"width": "6em"})
+        self.stop_button = widgets.Button(description=say("Stop"), disabled=True, layout={"width": "6em"})
         self.page = widgets.HTML(poem_html("", "", "ready"))
         # Enter writes. `Text.on_submit` does the same, but ipywidgets 8 deprecates it.
         self.title.on_msg(lambda _, content, __: self.write() if content.get("event") == "submit" else None)
@@ -133,7 +135,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         super().__init__([*controls, self.page], layout={"max_width": "46em"})
 
     def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
-        return "The title box comes to life when this cell is run in Jupyter."
+        return say("The title box comes to life when this cell is run in Jupyter.")
 
     def write(self, _: object = None) -> None:
         """Begin a poem on the title. A poem that is being written stops first, unless it is the same one."""
@@ -189,7 +191,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             read = read_title(typed, self._checkpoint.tokenizer)
             title, note = read.title, read.message
             if title and best_of > 1:
-                note = f"{note} Best of {best_of} poems, by form, rhyme and tones.".strip()
+                note = sentences(note, say("Best of {count} poems, by form, rhyme and tones.", count=best_of))
             if title:  # a refused title is empty
                 stream = self._stream = write(self._checkpoint, title, settings, instruction, best_of)
                 self.page.value = poem_html(title, "", "writing" if best_of == 1 else "choosing", note)

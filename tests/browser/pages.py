@@ -1,4 +1,4 @@
-"""What a learner uses, in the words of the tests: a server, a notebook in JupyterLab, the title box."""
+"""What a learner uses, in the words of the tests: a server, a notebook in JupyterLab, the title box, the chat box."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from playwright.sync_api import Browser, Dialog, Locator, Page
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 PATIENCE = 300  # seconds that any one thing may take; a quiet machine needs three
 ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*")
@@ -147,7 +147,7 @@ class Box:
         self.seed = within.get_by_role("spinbutton", name="Seed", exact=True)
         self.best_of = within.get_by_role("spinbutton", name="Best of", exact=True)
         self.instruction = within.get_by_role("combobox", name="Instruction", exact=True)
-        self.whole = within.locator(".widget-vbox:has([role=status])").first
+        self.whole = within.locator("[role=status]").locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").first
         self.paper = within.locator("div:has(> [role=status])").last
         self.columns = self.paper.locator('[style*="vertical-rl"]')
 
@@ -202,3 +202,30 @@ class Box:
 
     def _look(self, how: str) -> list[str]:
         return self.whole.evaluate(f"e => {{ {LOOKS}; return {how}(e); }}")
+
+
+class Talk(Box):
+    """The chat box, found as a screen reader finds it."""
+
+    def __init__(self, within: Locator) -> None:
+        super().__init__(within)
+        self.system = within.get_by_role("textbox", name="System line", exact=True)
+        self.message = within.get_by_role("textbox", name="Message", exact=True)
+        self.send, self.stop, self.another, self.clear = (
+            within.get_by_role("button", name=name, exact=True) for name in ("Send", "Stop", "Another", "Clear")
+        )
+        self.turns = within.locator("button").filter(has_text=re.compile("[一-龥]"))
+        self.seen, self.read = (within.locator("[tabindex='0']:has(> [lang])").nth(side) for side in (0, 1))
+
+    def begin(self) -> None:
+        """A new conversation, at the usual pace."""
+        self.clear.click()
+        self.says("Ready")
+
+    def say(self, message: str) -> None:
+        """Type a message, press Enter, and wait until it is on the page."""
+        said = self.seen.get_by_text(re.compile("^user"))
+        before = said.count()
+        self.message.fill(message)
+        self.message.press("Enter")
+        expect(said).to_have_count(before + 1, timeout=PATIENCE * 1000)

@@ -1,9 +1,9 @@
-"""The title box alone, as `make app` serves it."""
+"""The page that `make app` serves: the title box on one tab, the chat box on the other."""
 
 from collections.abc import Iterator
 
 import pytest
-from pages import Box, serving, window
+from pages import Box, Talk, serving, window
 from playwright.sync_api import Browser, Page, expect
 
 from course_lib.poems import DEMO_TITLE
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the page."""
-    with serving("app", folder=tmp_path_factory.mktemp("app")) as address:
+    """The address of the page. There is a place for each test: who closes the page keeps the place for two minutes."""
+    with serving("app", "--Places.places=12", folder=tmp_path_factory.mktemp("app")) as address:
         yield address
 
 
@@ -26,8 +26,20 @@ def page(browser: Browser, app: str) -> Iterator[Page]:
         yield opened
 
 
-def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page) -> None:
-    box = Box(page.locator("body"))
+@pytest.fixture
+def box(page: Page) -> Box:
+    """The title box, on the tab that a visitor sees first."""
+    return Box(page.locator(".widget-tab-contents > .widget-vbox").first)
+
+
+@pytest.fixture
+def talk(page: Page) -> Talk:
+    """The chat box, on the tab that the visitor has chosen."""
+    page.get_by_role("tab", name="A conversation").click()
+    return Talk(page.locator(".widget-tab-contents > .widget-vbox").last)
+
+
+def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page, box: Box) -> None:
     box.says("Ready")
     assert page.title() == "Type a title, get a poem"
     assert page.get_by_text("import").count() == 0
@@ -46,9 +58,8 @@ def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page) -> None:
     assert len(box.poem()) > 2
 
 
-def test_a_copied_poem_has_no_signs(page: Page) -> None:
+def test_a_copied_poem_has_no_signs(page: Page, box: Box) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    box = Box(page.locator("body"))
     box.put(DEMO_TITLE)
     box.says("Finished")
     assert box.paper.locator("rt").count() > 20
@@ -56,8 +67,7 @@ def test_a_copied_poem_has_no_signs(page: Page) -> None:
     assert set(box.copied()) - set(han(box.copied())) == set("，。\n")
 
 
-def test_a_title_entered_meanwhile_is_written_at_once(page: Page) -> None:
-    box = Box(page.locator("body"))
+def test_a_title_entered_meanwhile_is_written_at_once(box: Box) -> None:
     box.put("江雪")
     box.says(r"Writing.* [1-9] characters? so far")
     box.put("明月")
@@ -65,8 +75,7 @@ def test_a_title_entered_meanwhile_is_written_at_once(page: Page) -> None:
     assert box.poem()[0] == "明月"
 
 
-def test_another_poem_has_the_next_seed(page: Page) -> None:
-    box = Box(page.locator("body"))
+def test_another_poem_has_the_next_seed(box: Box) -> None:
     box.put(DEMO_TITLE)
     box.says("Finished")
     first = box.poem()
@@ -83,9 +92,8 @@ NARROW = ["title", "write another stop", "instruction", "seed best_of", "tempera
 
 
 @pytest.mark.parametrize(("width", "rows"), [(1280, WIDE), (800, WIDE), (390, NARROW)])
-def test_it_fits_any_window(page: Page, width: int, rows: list[str]) -> None:
+def test_it_fits_any_window(page: Page, box: Box, width: int, rows: list[str]) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    box = Box(page.locator("body"))
     box.says("Ready")
     box.put(DEMO_TITLE)
     box.says("Finished")
@@ -93,3 +101,32 @@ def test_it_fits_any_window(page: Page, width: int, rows: list[str]) -> None:
     assert box.pale() == []
     assert box.rows() == rows
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_each_tab_keeps_what_is_on_it(page: Page, box: Box, talk: Talk) -> None:
+    tabs = page.get_by_role("tab")
+    assert tabs.all_inner_texts() == ["A poem", "A conversation"]
+    expect(box.title).to_be_hidden()
+    talk.say("江雪")
+    talk.says("Finished")
+    talk.say("再寫一首")
+    talk.says("Finished|Cut off")
+    read = talk.read.inner_text()
+    assert read.count("<RES>") == 2
+    tabs.first.click()
+    expect(talk.message).to_be_hidden()
+    box.put(DEMO_TITLE)
+    box.says("Finished")
+    assert box.poem()[0] == DEMO_TITLE
+    tabs.last.click()
+    assert talk.read.inner_text() == read
+
+
+def test_a_conversation_fits_any_window(page: Page, talk: Talk) -> None:
+    talk.say(DEMO_TITLE)
+    talk.says("Finished")
+    for width in (1280, 800, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert talk.clipped() == []
+        assert talk.pale() == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

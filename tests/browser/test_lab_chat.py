@@ -6,8 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from pages import PATIENCE, Box, Notebook, window
-from playwright.sync_api import Browser, Locator, expect
+from pages import PATIENCE, Notebook, Talk, window
+from playwright.sync_api import Browser, expect
 
 pytestmark = pytest.mark.slow
 CODE = """\
@@ -16,33 +16,6 @@ from course_lib.checkpoints import load_checkpoint
 from course_lib.tasks import MANY
 box = show.chat_box(load_checkpoint(paths.FINETUNED).with_roles(MANY))
 box"""
-
-
-class Talk(Box):  # type: ignore[misc]  # mypy does not see `pages`
-    """The chat box, found as a screen reader finds it."""
-
-    def __init__(self, within: Locator) -> None:
-        super().__init__(within)
-        self.system = within.get_by_role("textbox", name="System line", exact=True)
-        self.message = within.get_by_role("textbox", name="Message", exact=True)
-        self.send, self.stop, self.another, self.clear = (
-            within.get_by_role("button", name=name, exact=True) for name in ("Send", "Stop", "Another", "Clear")
-        )
-        self.turns = within.locator("button").filter(has_text=re.compile("[一-龥]"))
-        self.seen, self.read = (within.locator("[tabindex='0']:has(> [lang])").nth(side) for side in (0, 1))
-
-    def begin(self) -> None:
-        """A new conversation, at the usual pace."""
-        self.clear.click()
-        self.says("Ready")
-
-    def say(self, message: str) -> None:
-        """Type a message, press Enter, and wait until it is on the page."""
-        said = self.seen.get_by_text(re.compile("^user"))
-        before = said.count()
-        self.message.fill(message)
-        self.message.press("Enter")
-        expect(said).to_have_count(before + 1, timeout=PATIENCE * 1000)
 
 
 @pytest.fixture(scope="module")

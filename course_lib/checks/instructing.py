@@ -1,0 +1,92 @@
+"""The exercises of notebook 7: what an instruction asks for, what a model still reads, a row of your own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import torch
+
+from course_lib import paths
+from course_lib.checkpoints import load_checkpoint
+from course_lib.checks.verdict import Answer, Judged, described, exercise
+from course_lib.engine.machine import Machine
+from course_lib.generation import iter_poems
+from course_lib.instructions import POEM, Exchange, Instruction
+from course_lib.poems import load_poems
+from course_lib.recipes import conversing
+from course_lib.roles import opening
+from course_lib.tasks import MANY
+from course_lib.training import Trainer, TrainingSettings
+
+ACROSTICS = {
+    "right": ("春眠不覺曉，夏木自陰陰。", "春夏", True),
+    "one character in each line, in order": ("春眠不覺曉，木自夏陰陰。", "春夏", False),
+    "each line has its own": ("夏木自陰陰，春眠不覺曉。", "春夏", False),
+    "no line is left over": ("春眠不覺曉，夏木自陰陰。\n處處聞啼鳥，花落知多少。", "春夏", False),
+    "no character is left over": ("春眠不覺曉，夏木自陰陰。", "春夏秋冬", False),
+    "a new row does not matter": ("春眠不覺曉，夏木自陰陰。\n秋風動千里，冬雪滿青山。", "春夏秋冬", True),
+}
+
+
+@exercise("the first characters of all lines, in order, are the ones that were asked for: no more, and no fewer.")
+def is_acrostic(answer: Answer) -> Iterator[str]:
+    """Whether the lines of a poem begin with the characters of a word."""
+    for hint, (text, word, expected) in ACROSTICS.items():
+        if bool(answer(text, word)) != expected:
+            yield f"for {word} and {text.replace(chr(10), ' ')} the answer is {expected}: {hint}"
+
+
+@exercise("the oldest answers go, each with the request after it, and the title stays.")
+def kept_messages(answer: Answer) -> Iterator[str]:
+    """The numbers of the messages that a model with little room still reads."""
+    cases = [([5, 2, 20, 4, 20, 4], 60, [0, 1, 2, 3, 4, 5]), ([5, 2, 20, 4, 20, 4], 40, [0, 1, 4, 5])]
+    cases += [([5, 2, 20, 4, 20, 4, 20, 4], 40, [0, 1, 6, 7]), ([5, 2, 20, 4], 15, [0, 1])]
+    cases += [([5, 2, 9, 4, 30, 4], 45, [0, 1, 4, 5]), ([5, 2, 9, 4, 60, 4], 45, [0, 1])]
+    for lengths, room, expected in cases:
+        kept = answer(list(lengths), room)
+        if kept == expected:
+            continue
+        given = f"for messages of {lengths} tokens and room for {room} you keep {kept}"
+        if 0 not in kept or 1 not in kept:
+            yield f"{given}; the system's line (0) and the first request (1) always stay"
+        if sum(lengths[i] for i in kept) > room:
+            yield f"{given}, which have {sum(lengths[i] for i in kept)} tokens"
+        if any((i in kept) != (i + 1 in kept) for i in range(2, len(lengths), 2)):
+            yield f"{given}; an answer (2, 4, …) goes together with the request after it"
+        yield f"{given}; the oldest answer goes first, and only as many as necessary"
+
+
+@exercise("")
+def own_row(answer: Answer) -> Iterator[str]:
+    """A row of the learner's own: a model is trained on it for a moment, and asked before and after."""
+    row = answer()
+    if not isinstance(row, Instruction):
+        yield f"return an `Instruction`; you returned {row!r:.60}"
+    if len(set(row.wordings)) < 2 or set(row.wordings) & {wording for each in MANY for wording in each.wordings}:
+        yield "give it at least two wordings of its own; the last is not trained"
+    poems = load_poems("train")
+    try:
+        fitting = [poem for poem in poems[:8000] if len(poem.lines) <= 8 and row.can_use(poem)][:200]
+        others = [poem for poem in poems[:2000] if len(poem.lines) <= 8 and not row.can_use(poem)][:100]
+    except Exception as error:  # of the learner's rule
+        raise Judged("raised", described(error)) from None
+    if len(fitting) < 100 or len(others) < 100:
+        yield f"{len(fitting)} poems fit, {len(others)} do not: choose something that many poems have, and many lack"
+    draw = Random(0)
+    talks = [opening(draw.choice(row.taught_wordings), row.exchange(poem, draw)) for poem in fitting]
+    talks += [opening(POEM.wording, Exchange(poem.title, poem.text)) for poem in others]
+    start = load_checkpoint(paths.INSTRUCTED)
+    recipe = conversing(start, talks, instructions=(*MANY, row), batch_size=4)
+    titles = [poem.title for poem in load_poems("validation")[:24]]
+    last = replace(row, wordings=row.wordings[-1:])
+    shares = []
+    for steps in (0, 20):
+        if steps:
+            settings = TrainingSettings(steps, learning_rate=1e-3, warmup_steps=2)
+            list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
+        written = iter_poems(recipe.checkpoint, titles, instruction=last)
+        shares.append(sum(row.obeyed(Exchange(t, poem.text)) for t, poem in zip(titles, written, strict=True)))
+    told = f"it obeyed {shares[0]} of {len(titles)} times before, and {shares[1]} after 20 steps, in your last wording"
+    if shares[1] <= shares[0]:
+        yield f"{told}: can the answer be seen in a poem at all, and does your rule find it?"
+    raise Judged("right", f"{told}.")

@@ -1,0 +1,96 @@
+"""The exercises of notebook 8: the preference loss, the step to keep, a judge of your own."""
+
+from collections.abc import Iterator, Sequence
+from math import exp, isclose, log1p
+from random import Random
+from statistics import mean
+
+import torch
+
+from course_lib import paths
+from course_lib.checkpoints import load_checkpoint
+from course_lib.checks.verdict import Answer, Judged, exercise, number
+from course_lib.engine.machine import Machine
+from course_lib.evaluation.obedience import Question
+from course_lib.generation import WrittenPoem, iter_poems
+from course_lib.poems import load_poems
+from course_lib.preferences import iter_pairs, requests
+from course_lib.prosody import is_well_formed
+from course_lib.recipes import preference
+from course_lib.training import Trainer, TrainingSettings
+
+
+@exercise("only the two gains count: how much likelier each poem has become.")
+def preference_loss(answer: Answer) -> Iterator[str]:
+    """The loss of one pair, from the log-likelihoods of both poems: now, and before the training."""
+    for chosen, rejected, beta in (((-95.0, -100.0), (-130.0, -120.0), 0.1), ((-80.0, -70.0), (-61.0, -66.0), 0.2)):
+        found = number(answer(chosen, rejected, beta))
+        margin = (chosen[0] - chosen[1]) - (rejected[0] - rejected[1])
+        probability = 1 / (1 + exp(-beta * margin))
+        loss, without = log1p(exp(-beta * margin)), log1p(exp(-beta * (chosen[0] - rejected[0])))
+        slips = {
+            "the margin is the gain of the chosen poem less that of the rejected one": log1p(exp(beta * margin)),
+            "multiply the margin by beta": log1p(exp(-margin)),
+            "this is the probability of the right choice; the loss is its negative logarithm": probability,
+            "a loss is not negative: what stands before the logarithm?": -loss,
+            "what about the log-likelihoods before? The margin is made of gains": without,
+            "this is the margin, and not yet the loss": margin,
+        }
+        if not isclose(found, loss, rel_tol=1e-4):
+            yield from (hint for hint, value in slips.items() if isclose(found, value, rel_tol=1e-4))
+            yield f"a pair with the margin {margin:g} and beta {beta} has the loss {loss:.3f}, not {found:.3f}"
+
+
+PLOTS = [  # the step to keep, the least gain, and the plot: each step with the gains of chosen and rejected poems
+    (30, -2, [(0, 0, 0), (10, 2, -3), (20, 3, -8), (30, -1, -16), (40, -4, -25), (50, -3, -30)]),
+    (10, 0, [(0, 0, 0), (5, 1, -1), (10, 4, -6), (15, 6, -2), (20, 5, -1)]),
+    (0, -0.5, [(0, 0, 0), (8, -1, -4), (16, -5, -12)]),
+]
+
+
+@exercise("the margin alone cannot say that a model forgets; the gain of the chosen poems can.")
+def step_to_keep(answer: Answer) -> Iterator[str]:
+    """The step with the greatest margin among those at which the gain of the chosen poems is large enough."""
+    for expected, least, rows in PLOTS:
+        found = number(answer(list(rows), least))
+        gains = {step: (chosen, rejected) for step, chosen, rejected in rows}
+        if found not in gains:
+            yield f"{found:g} is not one of the steps {list(gains)}"
+        chosen, rejected = gains[int(found)]
+        told = f"at step {found:g} the margin is {chosen - rejected}, and the gain of the chosen poems {chosen}"
+        if chosen < least:
+            yield f"{told}: that is less than {least}"
+        if found != expected:
+            yield f"{told}: at another step the margin is greater, and that gain is at least {least}, too"
+
+
+@exercise()
+def own_judge(answer: Answer) -> Iterator[str]:
+    """A judge of the learner's own: a model learns from its choices for a moment, and is judged before and after."""
+
+    def judge(question: Question, answers: Sequence[WrittenPoem]) -> list[float]:
+        scores = answer(question, answers)
+        if len(scores) != len(answers):
+            raise Judged("wrong", f"{len(scores)} scores for {len(answers)} answers: give each answer a score")
+        return [number(score) for score in scores]
+
+    start = load_checkpoint(paths.INSTRUCTED)
+    asked = requests(start.instructions, Random(1).sample(load_poems("train"), 40), plain=1)
+    pairs = [pair for pair in iter_pairs(start, asked, judge, candidates=4) if pair]
+    if len(pairs) < 20:
+        yield f"only {len(pairs)} of 40 titles made a pair: your judge gives nearly all poems the same score"
+    recipe = preference(start, pairs, batch_size=3)
+    new = requests(start.instructions, load_poems("test")[:24], plain=1)
+    means, in_form = [], []
+    for steps in (0, 20):
+        if steps:
+            settings = TrainingSettings(steps, learning_rate=3e-4, warmup_steps=2, weight_decay=0.0)
+            list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
+        poems = list(iter_poems(recipe.checkpoint, [question.given for question in new]))
+        means.append(mean(judge(question, [poem])[0] for question, poem in zip(new, poems, strict=True)))
+        in_form.append(sum(poem.reason == "end" and is_well_formed(poem.text) for poem in poems))
+    told = f"the mean score of 24 new poems was {means[0]:.2f}, and is {means[1]:.2f} after 20 steps; well formed: "
+    told += f"{in_form[0]}, then {in_form[1]}"
+    if means[1] <= means[0]:
+        yield f"{told}. Can what you reward be seen in single poems, and do the four poems on a title differ in it?"
+    raise Judged("right", f"{told}. What else has changed in these poems, that your judge did not ask for?")

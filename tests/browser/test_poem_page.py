@@ -1,0 +1,224 @@
+"""The page that needs no server, from a plain file server. `make poem-page` builds it; without it these tests skip."""
+
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from pages import LOOKS, window
+from playwright.sync_api import Browser, Page, expect
+
+from course_lib.prosody import han
+
+pytestmark = pytest.mark.slow
+
+TITLE = "春夜喜雨"
+SAYS = {"en": ("Write", "Another", "Stop", "Finished"), "zh": ("写诗", "再来一首", "停", "写完了")}
+
+
+class Files(SimpleHTTPRequestHandler):
+    """A plain file server that remembers what it sent."""
+
+    sent: dict[str, int]  # the path of each file -> its bytes
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword == "Content-Length":
+            self.sent[self.path.partition("?")[0]] = int(value)
+        super().send_header(keyword, value)
+
+
+@pytest.fixture(scope="module")
+def sent() -> dict[str, int]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def address(repository: Path, sent: dict[str, int]) -> Iterator[str]:
+    folder = repository / "build" / "poem"
+    if not (folder / "model" / "model.onnx").is_file():
+        pytest.skip("build/poem is not there: `make poem-page` builds it, with npm")
+    handler = type("Handler", (Files,), {"sent": sent})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, opened for the first time, in English and without pauses between the characters."""
+    with window(browser) as opened:
+        errors: list[str] = []
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.goto(f"{address}?lang=en&pace=0")
+        yield opened
+        assert errors == []
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def finished(page: Page, pattern: str = "Finished|写完了") -> list[str]:
+    """Wait until the state line matches, and return the columns, title first, without the tone signs."""
+    page.get_by_role("status").filter(has_text=re.compile(pattern)).wait_for()
+    return columns(page)
+
+
+def columns(page: Page) -> list[str]:
+    texts: list[str] = page.locator(".column").evaluate_all(f"all => {{ {LOOKS}; return all.map(unmarked); }}")
+    return [text for text in texts if text]
+
+
+def test_a_visitor_gets_a_poem_with_its_tones(page: Page) -> None:
+    press(page, "Write")
+    title, *verse = finished(page)
+    assert title == TITLE
+    assert len(han("".join(verse))) >= 20
+    assert page.locator("rt").count() == len(han("".join(verse)))
+    assert page.locator(".seal").inner_text() == "完"
+    assert re.search(r"formed: .* (Rhymes|Does not rhyme) ", page.locator("#sound").inner_text())
+    spoken = page.locator("[aria-live=polite]").inner_text()
+    assert "".join(spoken.split()) == "".join([title, *verse])
+
+
+def test_the_same_seed_gives_the_same_poem_and_another_has_the_next(page: Page) -> None:
+    press(page, "Write")
+    first = finished(page)
+    press(page, "Another")
+    finished(page, "Writing")
+    second = finished(page)
+    expect(page.get_by_label("Seed")).to_have_value("1")
+    assert second[0] == first[0]
+    assert second != first
+    page.get_by_label("Seed").fill("0")
+    press(page, "Write")
+    finished(page, "Writing")
+    assert finished(page) == first
+
+
+def test_a_poem_can_be_stopped(browser: Browser, address: str) -> None:
+    with window(browser) as page:
+        page.goto(f"{address}?lang=en&pace=500")
+        press(page, "Write")
+        page.wait_for_function("document.querySelectorAll('.column')[1]?.textContent.length > 1")
+        press(page, "Stop")
+        begun = finished(page, "Stopped")
+        expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+        page.wait_for_timeout(1200)
+        assert columns(page) == begun
+        assert page.locator(".seal").count() == 0
+
+
+def test_a_title_entered_meanwhile_is_written_at_once(page: Page) -> None:
+    press(page, "Write")
+    finished(page, "Writing")
+    page.get_by_label("Title").fill("明月")
+    page.keyboard.press("Enter")
+    page.locator(".heading", has_text="明月").wait_for()
+    assert finished(page)[0] == "明月"
+
+
+def test_there_is_a_field_for_each_clause_that_the_model_was_taught(page: Page) -> None:
+    taught = page.evaluate("fetch('model/instructions.json').then(file => file.json())")
+    names = {one["name"] for one in taught}
+    expect(page.get_by_role("button", name="Write", exact=True)).to_be_enabled()
+    assert page.get_by_label("Rhyme group").is_visible() == ("rhyme" in names)
+    assert page.get_by_label("Acrostic").is_visible() == ("acrostic" in names)
+    titled = [one for one in taught if (one["kind"], one["given"]) == ("sentence", "title")]
+    assert page.get_by_label("Form").locator("option").count() == len(titled)
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    title = page.get_by_label("Title")
+    title.focus()
+    title.fill("静夜思")
+    page.keyboard.press("Enter")
+    assert finished(page)[0] == "靜夜思"
+    assert "Read as 靜夜思: you typed Simplified" in page.get_by_role("status").inner_text()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "form"
+
+
+def test_what_cannot_be_a_title_is_refused(page: Page) -> None:
+    page.get_by_label("Title").fill("<RES><script>alert(1)</script>")
+    press(page, "Write")
+    assert finished(page, "Refused") == []
+    assert "no Chinese character" in page.get_by_role("status").inner_text()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+
+
+def test_it_works_without_a_network_once_it_is_loaded(page: Page, address: str, sent: dict[str, int]) -> None:
+    press(page, "Write")
+    first = finished(page)
+    in_store = "caches.keys().then(names => caches.open(names[0])).then(s => s.keys()).then(files => files.length)"
+    page.wait_for_function(f"{in_store}.then(files => files >= {len(sent) - 1})")  # all but the service worker itself
+    page.context.set_offline(True)
+    sent.clear()
+    page.goto(f"{address}?lang=en&pace=0")
+    press(page, "Write")
+    assert finished(page) == first
+    assert sent == {}
+
+
+def test_no_request_leaves_the_server_and_all_files_are_at_most_30_mb(
+    browser: Browser, address: str, sent: dict[str, int]
+) -> None:
+    with window(browser) as page:
+        asked: set[str] = set()
+        page.context.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+        sent.clear()
+        page.goto(f"{address}?pace=0")
+        page.locator("#write").click()
+        finished(page)
+        assert asked - {""} == {urlsplit(address).netloc}
+        assert {"/model/model.onnx", "/ort/ort-wasm-simd-threaded.wasm"} <= set(sent)
+        assert sum(sent.values()) <= 30_000_000
+
+
+@pytest.mark.parametrize("width", [1280, 800, 390])
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("zh", "dark")])
+def test_it_fits_any_window(
+    browser: Browser, address: str, width: int, language: str, scheme: str, pictures: Path
+) -> None:
+    with window(browser) as page:
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{address}?lang={language}&pace=0")
+        write, another, stop, _ = SAYS[language]
+        expect(page.get_by_role("button", name=write, exact=True)).to_be_enabled()
+        assert page.get_by_role("button").all_inner_texts()[1:] == [write, another, stop]
+        press(page, write)
+        finished(page, SAYS[language][3])
+        for fault in ("clipped", "pale"):
+            found = page.locator("main").evaluate(f"e => {{ {LOOKS}; return {fault}(e); }}")
+            assert [part for part in found if "unseen" not in part] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.screenshot(path=pictures / f"poem_page_{language}_{scheme}_{width}.png", full_page=True)
+
+
+def test_the_language_can_be_switched(page: Page) -> None:
+    press(page, "中文")
+    assert page.evaluate("document.documentElement.lang") == "zh-Hans"
+    assert page.title() == "给一个题目，得一首诗"
+    assert "lang=zh" in page.url
+    press(page, "English")
+    assert page.title() == "Type a title, get a poem"
+
+
+def test_every_sentence_is_there_in_both_languages(page: Page) -> None:
+    table = page.evaluate("import('./sentences.js').then(module => module.SENTENCES)")
+    assert len(table) > 40
+    for name, sentences in table.items():
+        places = {language: sorted(re.findall(r"\{\w+\}", text)) for language, text in sentences.items()}
+        assert places.keys() == {"en", "zh"}, name
+        assert places["en"] == places["zh"], name
+    used = page.evaluate("[...document.querySelectorAll('[data-say]')].map(part => part.dataset.say)")
+    assert set(used) <= table.keys()

@@ -1,0 +1,364 @@
+"""Every sentence that a learner meets is there in two languages, and in Chinese no English word is left over."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import ipywidgets as widgets
+import pytest
+from matplotlib.text import Text
+from opencc import OpenCC
+
+from course_lib import paths, show
+from course_lib.chat import Chat
+from course_lib.checkpoints import Checkpoint
+from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, side_by_side, table_rows
+from course_lib.evaluation.novelty import PoemIndex
+from course_lib.evaluation.pairs import PairFigures
+from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.language import chinese, is_chinese, say, sentences
+from course_lib.losses import Loss
+from course_lib.poems import Poem
+from course_lib.prosody import RULES, scan
+from course_lib.roles import within
+from course_lib.show import plots
+from course_lib.show.annotate import LEGEND, SIGNS, nearest_note, shape, sound
+from course_lib.show.chat_box import BUTTONS, ChatBox, chat_html
+from course_lib.show.choice_box import BUTTONS as CHOICES
+from course_lib.show.choice_box import ChoiceBox
+from course_lib.show.title_box import STATES, TitleBox, poem_html
+from course_lib.tasks import MANY, read_pairs
+from course_lib.titles import read_title
+from course_lib.tokenizer import CharacterTokenizer
+
+PACKAGE = Path(show.__file__).parent.parent
+
+# Sentences that stand in a table of the code, and the expressions by which `say` and `caption` are given one of them.
+TABLES = {LEGEND, *RULES, *RULES.values(), *BUTTONS, *CHOICES}
+TABLES |= {text for state in STATES.values() for text in state if text} | {t for m in METRICS.values() for t in m}
+FROM_TABLES = {"LEGEND", "RULES[rule]", "STATES[state][0]", "METRICS[name].label"}
+FROM_TABLES |= {"english", "label", "unit", "question", "name", "meaning"}
+
+
+@pytest.fixture
+def in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LANG", "zh")
+
+
+# --- which language -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [("zh", True), ("zh-CN", True), ("zh_CN.UTF-8", True), ("ZH", True), ("en", False), ("C", False), ("", False)],
+)
+def test_the_variable_chooses_the_language(chosen: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LANG", chosen)
+    assert is_chinese() is expected
+    assert say("the end mark") == ("结束符" if expected else "the end mark")
+
+
+def test_without_the_variable_the_folder_of_the_chinese_notebooks_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COURSE_LANG", raising=False)
+    (folder := tmp_path / "notebooks" / "zh").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert is_chinese()
+    monkeypatch.setenv("COURSE_LANG", "")
+    assert is_chinese()
+    monkeypatch.setenv("COURSE_LANG", "en")
+    assert not is_chinese()
+    monkeypatch.delenv("COURSE_LANG")
+    for other in (folder.parent, tmp_path):
+        monkeypatch.chdir(other)
+        assert not is_chinese()
+
+
+def test_values_are_filled_in_and_may_hold_braces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for language, expected in (("en", "In the system line, not {so}"), ("zh", "In the system line, not {so}")):
+        monkeypatch.setenv("COURSE_LANG", language)
+        assert say("{place} not {so}", place="In the system line,", so="{so}") == expected  # nobody translated this
+        assert say("{count} characters", count=3) == {"en": "3 characters", "zh": "3 字"}[language]
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_table_is_that_of_the_code_wherever_the_assets_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "ASSETS", tmp_path)
+    chinese.cache_clear()
+    assert say("Stop") == "停"
+
+
+def test_only_english_has_a_space_between_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LANG", "en")
+    assert sentences("One.", "", "Two.") == "One. Two."
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    assert sentences("一。", "", "二。") == "一。二。"
+    assert sentences() == ""
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """The calls of `say` and `caption` in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "caption"):
+            yield node
+
+
+def said(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """What a module says: the literals, and the expressions that are none."""
+    first = [call.args[0] for call in calls(tree)]
+    literals = {node.value for node in first if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return literals, {ast.unparse(node) for node in first if not isinstance(node, ast.Constant)}
+
+
+def modules(folder: Path = PACKAGE) -> dict[str, ast.Module]:
+    return {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text("utf-8")) for p in sorted(folder.rglob("*.py"))}
+
+
+def test_every_sentence_has_a_translation_and_every_translation_its_sentence() -> None:
+    literals = set().union(*(said(tree)[0] for tree in modules().values()))
+    assert len(literals) > 70
+    assert literals | TABLES == chinese().keys()
+
+
+def test_what_is_said_is_a_literal_or_from_a_known_table() -> None:
+    assert set().union(*(said(tree)[1] for tree in modules().values())) == FROM_TABLES
+
+
+def test_the_scan_finds_literals_and_other_expressions() -> None:
+    tree = ast.parse(
+        "x = say('One {a}', a=1) + f'{caption(two)}' + say(f'three {x}') + other('four') + caption('five')"
+    )
+    assert said(tree) == ({"One {a}", "five"}, {"f'three {x}'", "two"})
+
+
+def names(sentence: str) -> set[str]:
+    """The placeholders of a sentence."""
+    return {name for _, name, _, _ in Formatter().parse(sentence) if name is not None}
+
+
+def traditional(text: str) -> list[str]:
+    """The characters that a Simplified text does not have. What the model reads or writes stands in 「」."""
+    prose = re.sub("「[^」]*」", "", text)
+    return [old for old, new in zip(prose, OpenCC("t2s").convert(prose), strict=True) if old != new]
+
+
+ALIKE = {"%", "Top-p", "no", "nats", "{rhymes}."}  # they have no Chinese character in Chinese either
+ENGLISH = re.compile("[A-Za-z]{2,}")
+KEPT = {"nat", "Jupyter", "UNK", "Top"}  # words that Chinese readers use too
+
+
+@pytest.mark.parametrize("english", sorted({*chinese()}))
+def test_a_translation_is_simplified_chinese_with_the_same_values_and_the_same_end(english: str) -> None:
+    translation = chinese()[english]
+    assert names(translation) == names(english)
+    assert traditional(translation) == []
+    assert bool(re.search("[一-龥]", translation)) is (english not in ALIKE)
+    assert {*ENGLISH.findall(re.sub("{.*?}", "", translation))} <= KEPT
+    assert translation.endswith("。") is english.endswith((".", "。")) or english == "nats/char."
+    signs = set("○●◐△▶◆■✗↵·\n%")
+    assert signs & {*translation} == signs & {*english}
+
+
+def test_traditional_prose_is_found_and_quotations_are_not() -> None:
+    assert traditional("例如「當春乃發生」，題目") == ["題"]
+
+
+# --- no sentence stands beside `say` --------------------------------------------------------------
+
+SENTENCE = re.compile("[A-Za-z]{2,},? [a-z]{2,}")  # two words
+MARKUP = re.compile(r"<|[\w-]:[^\s]|[\w-]=|\d(em|px)\b|serif")  # of HTML, CSS and the names of fonts
+NO_SENTENCE = {"title box", "chat box", "choice box", "outside upper center", "row wrap"}  # threads, layouts
+
+
+def plain(tree: ast.AST) -> list[str]:
+    """The English in a module that is not said: no docstring, no message of an error, and no markup."""
+    nodes = [*ast.walk(tree)]
+    apart: set[ast.AST] = {node.value for node in nodes if isinstance(node, ast.Expr)}  # a docstring is one
+    for other in [*calls(tree), *(node for node in nodes if isinstance(node, ast.Raise))]:
+        apart.update(ast.walk(other))
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n not in apart]
+    found = [t for t in texts if isinstance(t, str) and SENTENCE.search(t) and not MARKUP.search(t)]
+    return [text for text in found if text not in TABLES | NO_SENTENCE]
+
+
+@pytest.mark.parametrize(("file", "tree"), modules(PACKAGE / "show").items())
+def test_no_sentence_of_the_boxes_and_figures_is_left_out(file: str, tree: ast.Module) -> None:
+    assert plain(tree) == [], file
+
+
+def test_a_sentence_that_is_left_out_is_found() -> None:
+    tree = ast.parse('"""Doc string here."""\nx = say("this is") + f"{x} of them all" + "a: b c"\nraise E("not this")')
+    assert plain(tree) == [" of them all"]
+
+
+# --- what a learner sees in Chinese ---------------------------------------------------------------
+
+VERSE = "白日依山盡，黃河入海流。\n欲窮千里目，更上海西流。"
+INDEX = PoemIndex([Poem("登鸛雀樓", "王之渙", ("白日依山盡，黃河入海流。",)), Poem("無名", "", ("江月何人見。",))])
+SHOWN = {"Top", "nat", "INS", "INP", "RES", "EOS", "UNK", "PAD"}  # and the names of roles and instructions
+SHOWN |= {"user", "assistant", "Jupyter", *ENGLISH.findall(" ".join(f"{i.name} {i.name.capitalize()}" for i in MANY))}
+
+
+def left_over(html: str) -> set[str]:
+    """The English words that a reader sees, also in the tooltips."""
+    seen = re.sub("<[^>]*>", " ", html) + " ".join(re.findall(' title="([^"]*)"', html))
+    return {*ENGLISH.findall(unescape(seen))} - SHOWN
+
+
+def texts(widget: Any) -> Iterator[str]:
+    """What stands on a widget and on those inside it."""
+    yield from (str(getattr(widget, name, "")) for name in ("description", "placeholder"))
+    yield from (name for name, _ in getattr(widget, "options", ()))
+    yield widget.value if isinstance(widget, widgets.HTML) else ""
+    for child in getattr(widget, "children", ()):
+        yield from texts(child)
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_title_box_is_chinese(checkpoint: Checkpoint) -> None:
+    box = TitleBox(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
+    shown = [text for text in [*texts(box), repr(box)] if text]
+    assert {"题目", "写", "换一首", "停"} <= {*shown}
+    assert len(shown) > 9
+    assert left_over(" ".join(shown)) == set()
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize("state", STATES)
+def test_the_page_of_a_poem_is_chinese(state: Any) -> None:
+    for text in (VERSE, VERSE + "\n", "白", "白日依山盡，黃河入海流。", "白日依山。\n海西"):
+        origin = nearest_note(INDEX.nearest(text)) if state == "end" else ""
+        page = poem_html("登鸛雀樓", text, state, read_title("x", None).message if state == "refused" else "", origin)  # type: ignore[arg-type]
+        assert left_over(page) == set()
+    assert STATES[state][0] not in page
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_chat_box_is_chinese(checkpoint: Checkpoint) -> None:
+    box = ChatBox(replace(checkpoint, instructions=MANY))
+    assert {"发送", "停", "换一首", "清空", "系统消息", "消息"} <= {*texts(box)}
+    assert left_over(" ".join([*texts(box), repr(box)])) == set()
+    chat = Chat(checkpoint, POEM)
+    for _ in range(3):
+        chat.ask("江月")
+        chat.reply()
+        chat.answered("水" * 20)
+    assert "已读不到" in (page := chat_html(chat, "end"))
+    assert left_over(page) == set()
+    box.message.value = ""
+    box.send()
+    assert "消息是空的。" in box.page.value or "题目是空的。" in box.page.value
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_choice_box_is_chinese_and_its_buttons_still_choose(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    file = tmp_path / "選.jsonl"
+    box = ChoiceBox(checkpoint, file, ["山雨", "江月", "夜雨"])
+    assert {"写", "左边好", "右边好", "都不选"} <= {*texts(box)}
+    for name, kept in ((CHOICES[0], 0), (CHOICES[1], 1), (CHOICES[2], 2), (CHOICES[3], 2)):
+        assert left_over(" ".join([*texts(box), repr(box)])) == {"jsonl"}
+        before = re.sub("<rt.*?</rt>|<[^>]*>|\\s|\xa0", "", box.page.value)
+        box.buttons[name].click()
+        box.wait()
+        assert box.count == kept
+        if kept and name != CHOICES[3]:
+            pair = read_pairs(file)[-1]
+            left, right = (before.index("".join(text.split())) for text in (pair.chosen, pair.rejected))
+            assert (left < right) is (name == CHOICES[1])
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_a_conversation_refuses_in_chinese(checkpoint: Checkpoint) -> None:
+    chat = Chat(checkpoint, POEM, "江龘")
+    with pytest.raises(ValueError, match="还没有可以回答的消息"):
+        chat.again()
+    assert chat.ask("江月").startswith("系统消息里，模型不认识「龘」")
+    chat.answered("水")
+    with pytest.raises(ValueError, match="太长了"):
+        chat.ask("江" * 60)
+    with pytest.raises(ValueError, match="对话太长了：最多能读 3 个字"):
+        within(chat.messages, 3)
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize(
+    "typed", ["", "spring", "<RES>", "春" * 61, "春<EOS>雨", "静夜思", "⻩⻥", "云", "春﨎", "﨎", "春abcdefghijk"]
+)
+def test_the_notes_on_a_title_are_chinese(typed: str, shipped_tokenizer: CharacterTokenizer) -> None:
+    found = read_title(typed, shipped_tokenizer)
+    assert re.search("[一-龥]", found.message)
+    assert "。 " not in found.message
+    assert left_over(re.sub("<|>", "", found.message)) == set()
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize("text", ["", "江月何人見。", VERSE, VERSE.replace("目", "山").replace("千", "平")])
+def test_marked_poems_are_chinese(text: str) -> None:
+    assert left_over(show.scanned("登鸛雀樓", text, "王之渙")) == set()
+    assert left_over(show.side_by_side("春", text, INDEX.nearest(text))) == set()
+    assert not ENGLISH.search(shape(text, scan(text)) + sound(scan(text)))
+    assert all(sign in say(LEGEND) for sign in SIGNS.values())
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_a_mask_is_chinese() -> None:
+    assert left_over(show.mask(["<RES>", "春", "<EOS>"], [-100, 7, 2])) == set()
+
+
+EVERY = {"all": Evaluation(dict.fromkeys(METRICS, Estimate(0.5, (0.4, 0.6))), 1)}
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_table_of_metrics_is_chinese_and_its_columns_stay_columns() -> None:
+    for row in table_rows(EVERY):
+        assert not {*ENGLISH.findall("".join(row))} - {"nat"}
+    assert [row[0] for row in table_rows(EVERY, "Own work")] == ["自己写的", "", ""]  # asked for by its English name
+    head, *rows = side_by_side(EVERY).splitlines()
+    start = head.index("all")  # the head has no Chinese
+    labels = [row[: re.search(r"\d+\.\d+ \[", row).start()] for row in rows]  # type: ignore[union-attr]
+    assert {len(label) + len(re.findall("[一-龥，、]", label)) for label in labels} == {start}  # Chinese is two wide
+
+
+def drawn(picture: plots.Picture) -> str:
+    return " ".join(text.get_text() for text in picture.figure.findobj(Text))
+
+
+@pytest.fixture
+def pictures() -> Any:
+    """Draws every figure anew."""
+    figures = PairFigures(*[0.5] * len(PairFigures._fields))
+    return lambda: [
+        plots.loss_figure([], Loss(4.0, 5.0)),
+        plots.comparison_figure({"春": EVERY["all"]}, [name for name in METRICS if METRICS[name].unit == "%"]),
+        plots.preference_figure([(0, figures), (1, figures)]),
+    ]
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_figures_are_chinese_where_there_is_a_font_and_english_where_there_is_none(
+    pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "chinese_font", lambda: "DejaVu Sans")
+    for picture in pictures():
+        assert not {*ENGLISH.findall(drawn(picture))} - {"nat"}
+    monkeypatch.setattr(plots, "chinese_font", lambda: "")
+    for picture in pictures():
+        assert not re.search("[一-龥]", drawn(picture).replace("春", ""))
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.filterwarnings("error")  # a character that no font has is a warning
+def test_every_character_of_a_figure_is_drawn(pictures: Any) -> None:
+    if not plots.chinese_font():
+        pytest.skip("no Chinese font")
+    for picture in pictures():
+        assert picture._repr_png_()
