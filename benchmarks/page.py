@@ -269,7 +269,7 @@ SECTIONS = (
         "Memory of the notebooks",
         "memory",
         "python scripts/measure_memory.py --save memory-a",
-        tuple(Row(f"notebook {number}", f"peak_gb/{number}", "GB", at_most=1.5) for number in NOTEBOOKS),
+        tuple(Row(f"notebook {number}", f"peak_gb/{number}", "GB", at_most=1.5) for number in NOTEBOOKS[:6]),
     ),
     Section(
         "Time of the tests",

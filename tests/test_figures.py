@@ -180,8 +180,11 @@ def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim
         ),
         (
             readme,
-            r"\| loss on the response, ([\d,]+) test poems, nats \| \| ([\d.]+) \| \| \|",
-            (f"{quality['fine-tuned']['poems']:,}", f"{quality['fine-tuned']['response_loss']:.3f}"),
+            r"\| loss on the response, ([\d,]+) test poems, nats \| \| ([\d.]+) \| \| ([\d.]+) \|",
+            (
+                f"{quality['fine-tuned']['poems']:,}",
+                *(f"{quality[name]['response_loss']:.3f}" for name in ("fine-tuned", "aligned")),
+            ),
         ),
         (readme, r"(\d+) % of their poems are not regulated", (round(100 - 100 * quality["real poems"]["regulated"]),)),
     ]
