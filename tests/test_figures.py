@@ -75,7 +75,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/set_up.md")), *NOTEBOOKS]
 RESULTS = results.load()
-BASE, FINETUNED = (read_card(ROOT / "assets/checkpoints" / name) for name in ("base", "finetuned"))
+MODELS = ("base", "finetuned", "instructed", "aligned")
+BASE, FINETUNED, INSTRUCTED, ALIGNED = (read_card(ROOT / "assets/checkpoints" / name) for name in MODELS)
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MINUTES = re.compile(r"\| \*\*Minutes\*\* \| (.+) to run on a 2-core CPU\b[^|\d]*(\d+) to read\b[^|\d]*\|")
 DURATION = re.compile(
@@ -185,6 +186,16 @@ def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim
                 f"{quality['fine-tuned']['poems']:,}",
                 *(f"{quality[name]['response_loss']:.3f}" for name in ("fine-tuned", "aligned")),
             ),
+        ),
+        (
+            readme,
+            r"(\d+) M tokens of many instructions, then (\d+) pairs",
+            (round(INSTRUCTED["tokens_seen"] / 1e6), ALIGNED["settings"]["pairs"]),
+        ),
+        (
+            readme,
+            r"(\d+) minutes on one core, then (\d+) on two",
+            (round(INSTRUCTED["minutes"]), round(ALIGNED["minutes"])),
         ),
         (readme, r"(\d+) % of their poems are not regulated", (round(100 - 100 * quality["real poems"]["regulated"]),)),
     ]
