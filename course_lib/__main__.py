@@ -69,7 +69,7 @@ EXAMPLES: dict[Callable[..., None], list[str]] = {
     finetune: ["finetune --steps 800", "finetune --instructions many", "finetune --data mine.jsonl"],
     preview: ["preview mine.jsonl", "preview mine.jsonl --show 10"],
     pairs: ["pairs --checkpoint assets/checkpoints/instructed", "pairs --judge title --titles 200"],
-    prefer: ["prefer runs/pairs.jsonl --base assets/checkpoints/instructed"],
+    prefer: ["prefer runs/pairs.jsonl", "prefer notebooks/choices.jsonl"],
     average: ["average runs/a runs/b --out checkpoints/mean"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",

@@ -1536,7 +1536,7 @@ TABLES["own_judge"] = Table(
         "long poems": scored(lambda title, text: len(text)),
         "short poems, as a tensor": lambda question, answers: torch.tensor([-len(a.text) for a in answers]),
         "long lines, as an array": lambda question, answers: np.array([len(split_lines(a.text)[0]) for a in answers]),
-        "different characters": scored(lambda title, text: len(set(text))),
+        "four lines": scored(lambda title, text: float(len(split_lines(text)) == 4)),
         "eight lines, as a generator": lambda question, answers: (len(split_lines(a.text)) == 8 for a in answers),
     },
     wrong={

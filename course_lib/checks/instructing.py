@@ -80,13 +80,13 @@ def own_row(answer: Answer) -> Iterator[str]:
     titles = [poem.title for poem in load_poems("validation")[:24]]
     last = replace(row, wordings=row.wordings[-1:])
     shares = []
-    for steps in (0, 20):
+    for steps in (0, 40):
         if steps:
             settings = TrainingSettings(steps, learning_rate=1e-3, warmup_steps=2)
             list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
         written = iter_poems(recipe.checkpoint, titles, instruction=last)
         shares.append(sum(row.obeyed(Exchange(t, poem.text)) for t, poem in zip(titles, written, strict=True)))
-    told = f"it obeyed {shares[0]} of {len(titles)} times before, and {shares[1]} after 20 steps, in your last wording"
+    told = f"it obeyed {shares[0]} of {len(titles)} times before, and {shares[1]} after 40 steps, in your last wording"
     if shares[1] <= shares[0]:
         yield f"{told}: can the answer be seen in a poem at all, and does your rule find it?"
     raise Judged("right", f"{told}.")

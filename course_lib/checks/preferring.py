@@ -93,4 +93,4 @@ def own_judge(answer: Answer) -> Iterator[str]:
     told += f"{in_form[0]}, then {in_form[1]}"
     if means[1] <= means[0]:
         yield f"{told}. Can what you reward be seen in single poems, and do the four poems on a title differ in it?"
-    raise Judged("right", f"{told}. What else has changed in these poems, that your judge did not ask for?")
+    raise Judged("right", f"{told}. Read some of these poems: what else has changed, that your judge did not ask for.")
