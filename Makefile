@@ -12,7 +12,7 @@ TORCH ?=
 CHECKPOINT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab app venv course quick test lint hygiene notebooks pictures poem-page badges links memory hosted clean
+.PHONY: help lab app venv course quick test lint hygiene notebooks pictures poem-page site badges links memory hosted clean
 
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 hosted := $(subst .venv,.venv-hosted,$(python))
@@ -60,6 +60,9 @@ pictures: .venv/ready-test ## take the pictures of the README again, in a browse
 poem-page: .venv/ready-export ## build the page that writes poems without a server, in build/poem (needs npm)
 	$(python) scripts/build_poem_page.py $(CHECKPOINT)
 
+site: .venv/ready-site ## build the site to read, in build/site; poem-page is a part of it if that was made before
+	$(python) scripts/build_site.py
+
 badges: .venv/ready-lab ## write the address of the remote `origin` into README and notebooks
 	$(python) scripts/write_badges.py
 
@@ -102,9 +105,13 @@ clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 	$(install) --editable '.[export]'
 	@touch $@
 
+.venv/ready-site: .venv/made pyproject.toml $(constraints)
+	$(install) --editable '.[site]'
+	@touch $@
+
 .venv/ready-test: .venv/made pyproject.toml $(constraints)
 	$(install) --editable '.[test]'
-	@touch .venv/ready-lab .venv/ready-app .venv/ready-export $@
+	@touch .venv/ready-lab .venv/ready-app .venv/ready-export .venv/ready-site $@
 
 # IPython and the widgets are as old as Colab's; all else is as in constraints.txt. As on Colab, the package is not
 # editable.

@@ -4,6 +4,7 @@ import codecs
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from course_lib.commands.pairs import pairs
 from course_lib.commands.preview import preview
 from course_lib.commands.train import average, finetune, prefer, pretrain
 from course_lib.commands.write import write
+from course_lib.language import is_chinese, say
 
 PROGRAM = "python -m course_lib"
 
@@ -93,6 +95,45 @@ app.command(context_settings=PASS_ON, epilog=examples("course notebooks/04_finet
 app.command("test", epilog=examples("test quick"))(check)
 
 
+FRAME = ("Usage:", "Arguments:", "Options:", "Commands:", "[default:", "[required]", "Show this message and exit.")
+WIDE = "[⺀-｠]"
+UNBROKEN = f"[（「【]|{WIDE}(?=[，。：；、）」】\u2060])"  # characters after which no line ends
+
+
+def translate(item: Any) -> None:
+    """Put the help of a command, its options and its subcommands into the reader's language."""
+    for name in ("help", "epilog", "show_default"):
+        if isinstance(text := getattr(item, name, None), str):
+            setattr(item, name, spaced("\n\n".join(map(translated, text.split("\n\n")))))
+    for part in (*getattr(item, "params", ()), *getattr(item, "commands", {}).values()):
+        translate(part)
+    if page := getattr(item, "get_help", None):  # of a command
+        item.get_help = lambda context: framed(page(context))
+
+
+def translated(paragraph: str) -> str:
+    """A paragraph of a help page in the reader's language. In examples, that is what stands behind #."""
+    if paragraph.startswith("\b"):
+        return "\n".join("# ".join(map(say, line.split("# "))) for line in paragraph.split("\n"))
+    return say(" ".join(paragraph.split()))
+
+
+def spaced(text: str) -> str:
+    """A text to be broken into lines: each wide character has a space behind it, and so counts as two.
+
+    Where no line may end, U+200B stands for this space, and U+2060 for one that was there before.
+    """
+    text = re.sub(f"(?<={WIDE}) ", "\u2060", text)
+    return re.sub(f"({WIDE})(?!\u200b)", r"\1 ", re.sub(f"({UNBROKEN})", "\\1\u200b", text))
+
+
+def framed(page: str) -> str:
+    """A help page as it is shown: without what `spaced` has added, and with `FRAME` in the reader's language."""
+    for words in FRAME:
+        page = page.replace(words, say(words))
+    return re.sub(f"({WIDE})[ \u200b]", r"\1", page).replace("\u2060", " ")
+
+
 def as_escapes(error: UnicodeError) -> tuple[str, int]:
     """Characters that a stream's encoding lacks, as the escapes of JSON: so JSON stays JSON on every stream."""
     assert isinstance(error, UnicodeEncodeError)
@@ -129,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usage_error: Any = typer.BadParameter.__base__  # newer versions of typer bring a click of their own
     try:
         command = typer.main.get_command(app)
+        if is_chinese():
+            translate(command)
         status = int(command.main(given or ["--help"], prog_name=PROGRAM, standalone_mode=False) or 0)
         sys.stdout.flush()
         return status

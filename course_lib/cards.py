@@ -62,6 +62,8 @@ def card(
         facts["parent"] = {"name": recipe.parent.name, "sha256": sha256(recipe.parent / WEIGHTS)}
         if recipe.kind == "base":
             run = added_up(run, facts["parent"], read_card(recipe.parent))
+        if recipe.kind == "preference":
+            run = another_round(run, read_card(recipe.parent))
     if recipe.teacher:
         run["teacher"] = teacher_facts(recipe.teacher)
     facts |= {**run, "losses": loss_facts(checkpoint, validation, loss)}
@@ -185,11 +187,21 @@ def added_up(run: Mapping[str, Any], parent: Mapping[str, Any], before: Mapping[
     }
 
 
+def another_round(run: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a run on pairs, added to those of the rounds before it, if its first checkpoint was such a model."""
+    if before.get("kind") != "preference":
+        return {**run, "rounds": 1}
+    sums = {name: round(run[name] + before[name], 1) for name in ("steps", "tokens_seen", "minutes")}
+    settings = run["settings"] | {"pairs": run["settings"]["pairs"] + before["settings"]["pairs"]}
+    return {**run, **sums, "settings": settings, "rounds": before["rounds"] + 1, "parent": before["parent"]}
+
+
 def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
     """The card's text, with the figures of `facts`."""
     folder = paths.ASSETS / "cards"
     read = [(DYNASTIES[name], facts["data"][name]) for name in DYNASTIES if name in facts["data"]]
-    parts = {"teacher": "distilled.md", "average_of": "average.md"}
+    average = "blend.md" if facts["kind"] == "preference" else "average.md"
+    parts = {"teacher": "distilled.md", "average_of": average}
     first = STORIES[facts["kind"]]
     if facts["kind"] == "instruction" and not read:
         first = "own_data.md"
@@ -203,6 +215,8 @@ def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
         parent=facts.get("parent", {}).get("name", "unnamed"),
         teacher=facts.get("teacher"),
         runs=len(facts.get("average_of", ())),
+        rounds=facts.get("rounds", 0),
+        pairs=facts["settings"].get("pairs", 0) if "settings" in facts else 0,
         instructions="\n".join(f"- `{each.name}`: {each.wording}" for each in instructions),
         wording=instructions[0].wording if instructions else "",
     ) + (folder / "held_out.md").read_text(encoding="utf-8")

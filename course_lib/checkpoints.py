@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from course_lib.engine.llama_format import check_finite, llama_config, load_model, parse_config, tokenizer_config
 from course_lib.files import finish, replacing
 from course_lib.instructions import POEM, Instruction, find
+from course_lib.language import say
 from course_lib.model import PoetryModel
 from course_lib.tasks import from_rows, to_rows
 from course_lib.tokenizer import CharacterTokenizer
@@ -76,7 +77,7 @@ class Checkpoint:
         Raises ValueError if the model was not taught this instruction.
         """
         if not self.instructions:
-            raise ValueError("a base model was taught no instruction; it can only continue a text")
+            raise ValueError(say("a base model was taught no instruction; it can only continue a text"))
         return find(name, self.instructions) if name else self.instructions[0]
 
 
@@ -149,7 +150,7 @@ def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> C
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder; a checkpoint is a folder with {WEIGHTS} in it")
+        raise CheckpointError(say("{it}: no such folder; a checkpoint has {file} in it", it=folder, file=WEIGHTS))
     sums = read(folder / SUMS, read_sums, "a list of checksums") if (folder / SUMS).is_file() else {}
     for name, expected in sums.items():
         if (found := read(folder / name, sha256, f"a file that {SUMS} lists")) != expected:

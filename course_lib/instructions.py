@@ -11,6 +11,7 @@ from functools import lru_cache
 from random import Random
 from typing import Literal, NamedTuple
 
+from course_lib.language import say
 from course_lib.poems import Poem
 from course_lib.prosody import Scansion, is_well_formed, scan
 
@@ -150,7 +151,7 @@ def find(name: str, among: Sequence[Instruction]) -> Instruction:
         asked, _, argument = part.strip().partition("=")
         found = next((i for i in among if asked in (i.name, i.label)), None)
         if found is None or found.kind == "turn":
-            raise ValueError(f"there is no instruction {asked!r}; choose one of: {choices(among)}")
+            raise ValueError(say("there is no instruction {it!r}; choose one of: {all}", it=asked, all=choices(among)))
         parts.append(found.about(argument))
     if parts[0].kind == "clause":
         parts.insert(0, among[0])

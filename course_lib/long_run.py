@@ -31,11 +31,13 @@ class Outcome(NamedTuple):
     obedience: Mapping[str, Obedience] | None = None
 
 
-def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate = iter) -> Outcome | None:
+def carry_out(
+    trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate = iter, measure: bool = True
+) -> Outcome | None:
     """Train to the last step, measure the model, and write it to `out` with its card.
 
-    If `folder` holds this run, it goes on from its last save. `narrate` may show the reports as they pass. Returns None
-    in all processes but the main one.
+    Without `measure` only the validation loss is measured, which takes seconds. If `folder` holds this run, it goes on
+    from its last save. `narrate` may show the reports as they pass. Returns None in all processes but the main one.
 
     Raises:
         CheckpointError: `folder` holds another run.
@@ -49,7 +51,7 @@ def carry_out(trainer: Trainer, folder: RunFolder, out: Path, narrate: Narrate =
     if not trainer.machine.world.is_main:
         return None
     checkpoint = as_saved(trainer.recipe.checkpoint)
-    outcome = measured(checkpoint)
+    outcome = measured(checkpoint, measure)
     save_checkpoint(checkpoint, out, *card(trainer, folder, load_poems("validation"), *outcome))
     return outcome
 
@@ -72,10 +74,10 @@ def as_saved(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, model=model.to(checkpoint.device))
 
 
-def measured(checkpoint: Checkpoint) -> Outcome:
-    """All that applies to the checkpoint, on the validation and the test poems."""
+def measured(checkpoint: Checkpoint, fully: bool = True) -> Outcome:
+    """The loss on the validation poems and, `fully`, all that applies to the checkpoint on the test poems."""
     loss = held_out_loss(checkpoint, load_poems("validation"))
-    if not checkpoint.instructions:
+    if not (fully and checkpoint.instructions):
         return Outcome(loss, None)
     poems = load_poems("test")
     converses = any(each.kind == "turn" for each in checkpoint.instructions)

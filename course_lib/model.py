@@ -258,12 +258,13 @@ class PoetryModel(nn.Module):
         """Logits of the next token at each position: (B, T) -> (B, T, V).
 
         Without `position_ids` each row is one text from its beginning. With them, (B, T), a row may hold several
-        examples, one after the other, each counting from 0; they do not see each other. With a `cache`,
-        `input_ids` are the next tokens of its rows. `head` replaces the logits by another result of the hidden states:
-        `course_lib.engine.chunked_loss` computes only the loss. Raises ValueError if a row is longer than the context.
+        examples, one after the other, each counting from 0; they do not see each other, and together they may be longer
+        than the context. With a `cache`, `input_ids` are the next tokens of its rows. `head` replaces the logits by
+        another result of the hidden states: `course_lib.engine.chunked_loss` computes only the loss. Raises ValueError
+        if a row that is one text is longer than the context.
         """
         time, context = input_ids.shape[1], self.config.max_position_embeddings
-        if time > context and cache is None:
+        if time > context and position_ids is None and cache is None:
             raise ValueError(f"a row has {time} tokens, but the model's context is {context}: shorten the text")
         return head(self.model(input_ids, position_ids, cache), self.model.embed_tokens.weight)
 

@@ -1,6 +1,6 @@
 """How a classical poem sounds: its form, its rhyme (韻), its tones (平仄). Pure functions on text.
 
-    scan("白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。")
+    scan("白日依山盡，黃河入海流。\\n欲窮千里目，更上一層樓。")
 
 gives a `Scansion`: lines, tones, rhyme words, and the place of each fault. Readings come from the rhyme book 平水韻
 (`assets/rhymes/README.md`): 106 groups of characters that sounded alike, nearly as in Tang times. The rules are those

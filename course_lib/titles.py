@@ -168,6 +168,11 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]
 converter = cache(OpenCC)  # by its name, such as "t2s"; the first call reads its dictionaries
 
 
+def simplified(text: str) -> str:
+    """The text in Simplified characters, one for each of its own. Phrases decide: 乾 is 干, but not in 乾坤."""
+    return converter("t2s").convert(text)
+
+
 @lru_cache(maxsize=4)
 def vocabulary(tokenizer: CharacterTokenizer) -> str:
     """The Chinese characters that a tokenizer knows, in the order of their code points."""

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from course_lib.tokenizer import CharacterTokenizer
 
 SOURCE = paths.HOME / "site" / "poem"
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+LICENCES = ("LICENSE", "ThirdPartyNotices.txt")  # the npm package lacks them; the Python package onnxruntime has them
 
 OFTEN = 4  # rarer pairs of neighbours are left out; 2 of 1,839 Simplified titles are then read otherwise
 LIMITS = ("MAX_TITLE", "SMOOTHING", "PENALTY", "PENALTY_EITHER", "OFFERED", "RARE")
@@ -57,8 +59,22 @@ def title_tables(tokenizer: CharacterTokenizer) -> dict[str, Any]:
     }
 
 
+def simplified_forms(tokenizer: CharacterTokenizer) -> dict[str, str]:
+    """What Simplified Chinese writes otherwise -> how: pairs of characters, then single ones.
+
+    A pair is there if its characters alone would be written in another way: 乾 is 干, but 乾坤 remains 乾坤.
+    """
+    simplify = titles.converter("t2s").convert
+    neighbours = (chr(pair >> 32) + chr(pair & 0xFFFFFFFF) for pair in titles.usage(paths.ASSETS).pairs.tolist())
+    pairs = {pair: form for pair in neighbours if (form := simplify(pair)) != "".join(map(simplify, pair))}
+    return pairs | {c: form for c in titles.vocabulary(tokenizer) if (form := simplify(c)) != c}
+
+
 def vendor(folder: Path) -> None:
-    """Put the files of onnxruntime-web that the page needs into `folder`, in the version of package.json."""
+    """Put the files of onnxruntime-web that the page needs, and its licences, into `folder`.
+
+    The version is that of package.json.
+    """
     ((name, version),) = json.loads((SOURCE / "package.json").read_text("utf-8"))["dependencies"].items()
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.which("npm") is None:
@@ -71,6 +87,8 @@ def vendor(folder: Path) -> None:
             assert content is not None
             (folder / file).write_bytes(content.read())
     archive.unlink()
+    for file in LICENCES:
+        (folder / file).write_bytes((files("onnxruntime") / file).read_bytes())
 
 
 def stamp(folder: Path) -> None:
@@ -88,8 +106,8 @@ def build(checkpoint: Path, out: Path) -> None:
     vendor(out / "ort")
     opened = load_checkpoint(checkpoint)
     export(opened, out / "model")
-    for name, table in (("prosody", rhyme_groups(opened.tokenizer)), ("titles", title_tables(opened.tokenizer))):
-        text = json.dumps(table, ensure_ascii=False, separators=(",", ":"))
+    for name, table in (("prosody", rhyme_groups), ("titles", title_tables), ("simplified", simplified_forms)):
+        text = json.dumps(table(opened.tokenizer), ensure_ascii=False, separators=(",", ":"))
         (out / "model" / f"{name}.json").write_text(text, encoding="utf-8")
     (out / "model" / "model-int8.onnx").unlink()  # the page writes what Python writes, so it needs the exact model
     stamp(out)

@@ -4,9 +4,10 @@
     python scripts/chinese_edition.py --check                    prints a line for each fault; fails if there is one
     python scripts/chinese_edition.py --translated NAME:CELL …   these cells are translations of today's English
 
-Only the Markdown cells of the two editions differ. A Chinese one remembers the English from which it was translated:
-its metadata hold `translated_from`, the first 12 digits of the SHA-256 of that text. So --check can tell which English
-cells have changed since. A changed cell is first translated again, in JupyterLab, and then named with --translated.
+Only the Markdown cells of the two editions differ, and the first code cell, which `make badges` writes. A Chinese cell
+remembers the English from which it was translated: its metadata hold `translated_from`, the first 12 digits of the
+SHA-256 of that text. So --check can tell which English cells have changed since. A changed cell is first translated
+again, in JupyterLab, and then named with --translated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from run_notebooks import NOTEBOOKS
-from write_badges import BADGES
+from write_badges import BADGES, SETUP
 
 SOURCE = "translated_from"
 CODE_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -43,6 +44,11 @@ def is_english(text: str) -> bool:
     return bool(SENTENCE.search(prose)) or len(CHARACTER.findall(prose)) < max(1, 2 * len(WORD.findall(prose)))
 
 
+def is_own(cell: NotebookNode) -> bool:
+    """Whether each edition has a cell of its own: prose, and the code cell that `make badges` writes."""
+    return cell.cell_type == "markdown" or SETUP in cell.metadata.get("tags", [])
+
+
 def by_id(notebook: NotebookNode) -> dict[str, NotebookNode]:
     """The cells of a notebook, in order."""
     return {cell.id: cell for cell in notebook.cells}
@@ -53,7 +59,7 @@ def synced(english: NotebookNode, chinese: NotebookNode) -> NotebookNode:
     translated = by_id(chinese)
     made = copy.deepcopy(english)
     for cell in made.cells:
-        if cell.cell_type == "markdown" and cell.id in translated:
+        if is_own(cell) and cell.id in translated:
             cell.source, cell.metadata = translated[cell.id].source, translated[cell.id].metadata
     return made
 
@@ -69,7 +75,7 @@ def faults(english: NotebookNode, chinese: NotebookNode) -> Iterator[tuple[str, 
         if (cell := cells.get(cell_id)) is None:
             yield cell_id, f"is missing: {SYNC}, and translate it"
         elif original.cell_type == "code":
-            if cell != original:
+            if cell != original and not is_own(original):
                 yield cell_id, f"is not the English code cell with its outputs: {SYNC}"
         elif cell.cell_type != "markdown" or SOURCE not in cell.metadata or is_english(cell.source):
             yield cell_id, "is not translated"

@@ -2,7 +2,7 @@
 
     python scripts/write_badges.py        `make badges` runs this
 
-The address is that of git's remote `origin`. It goes into the badges of the README and of the notebooks. It also goes
+The address is that of git's remote `origin`. It goes into the badges of both READMEs and of the notebooks. It also goes
 into the first code cell of each notebook, which installs the course if the notebook was opened without it. Without a
 public `origin` there are no badges, and the first cell says what to do instead.
 """
@@ -20,7 +20,8 @@ from nbformat import NotebookNode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETUP = "setup"  # the tag of a notebook's first code cell
-FIRST = "01_data_formatting.ipynb"  # the badges of the README open this notebook
+FIRST = "01_data_formatting.ipynb"
+OPENED = {"README.md": FIRST, "README.zh-CN.md": f"zh/{FIRST}"}  # what the badges of a README open
 
 # https://host/path, ssh://git@host:port/path, git@host:path
 HTTPS = re.compile(r"https?://(?:[^@/]*@)?(?P<host>[^/:]+)(?::\d+)?/(?P<path>[\w.~/-]+)")
@@ -34,6 +35,11 @@ import importlib.util
 if importlib.util.find_spec("course_lib") is None:  # this notebook stands alone
     # On Kaggle, first switch on the internet: Settings, Internet.
     %pip install --quiet git+{url}"""
+CHINESE = """\
+import importlib.util
+import os
+
+os.environ.setdefault("COURSE_LANG", "zh")  # on Colab and Kaggle, the folder does not tell the language"""
 EXPLAIN = """\
 import importlib.util
 from pathlib import Path
@@ -115,9 +121,12 @@ def with_badges(text: str, line: str) -> str:
     return BADGES.sub(lambda match: match[1] + (f"\n{line}\n" if line else ""), text)
 
 
-def setup_source(address: Address | None) -> str:
-    """The first code cell of a notebook. It does nothing if `course_lib` can be imported."""
-    return FETCH.format(url=address.url) if address else EXPLAIN
+def setup_source(address: Address | None, name: str = FIRST) -> str:
+    """The first code cell of the notebook `name`. If `course_lib` can be imported, it sets the language at most."""
+    if address is None:
+        return EXPLAIN
+    source = FETCH.format(url=address.url)
+    return source.replace("import importlib.util\n", f"{CHINESE}\n", 1) if name.startswith("zh/") else source
 
 
 def write_notebook(notebook: NotebookNode, name: str, address: Address | None) -> None:
@@ -126,14 +135,15 @@ def write_notebook(notebook: NotebookNode, name: str, address: Address | None) -
     at = next(index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code")
     if SETUP not in notebook.cells[at].metadata.get("tags", []):
         notebook.cells.insert(at, nbformat.v4.new_code_cell(id=SETUP, metadata={"tags": [SETUP]}))
-    notebook.cells[at].source = setup_source(address)
+    notebook.cells[at].source = setup_source(address, name)
 
 
 def write(repository: Path) -> Address | None:
-    """Write the address of this clone's `origin` into the README and the notebooks. Returns the address."""
+    """Write the address of this clone's `origin` into the READMEs and the notebooks. Returns the address."""
     address = address_of(repository)
-    readme = repository / "README.md"
-    readme.write_text(with_badges(readme.read_text("utf-8"), badges(address, FIRST)), "utf-8", newline="\n")
+    for name, opened in OPENED.items():
+        readme = repository / name
+        readme.write_text(with_badges(readme.read_text("utf-8"), badges(address, opened)), "utf-8", newline="\n")
     notebooks = repository / "notebooks"
     for path in sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("zh/*.ipynb")]):
         notebook = nbformat.read(path, as_version=4)

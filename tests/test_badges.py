@@ -82,7 +82,8 @@ def test_badges_are_put_in_replaced_and_taken_out() -> None:
 def fork(tmp_path: Path) -> Path:
     """A clone with a README and one notebook, on the branch `spring`; it has no remote yet."""
     subprocess.run(["git", "init", "-q", "-b", "spring", str(tmp_path)], check=True)
-    (tmp_path / "README.md").write_text(TITLE, "utf-8")
+    for readme in write_badges.OPENED:
+        (tmp_path / readme).write_text(TITLE, "utf-8")
     (tmp_path / "notebooks").mkdir()
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
@@ -95,7 +96,7 @@ def fork(tmp_path: Path) -> Path:
 
 def test_a_clone_is_written_and_written_back(fork: Path) -> None:
     def files() -> list[bytes]:
-        return [(fork / name).read_bytes() for name in ("README.md", "notebooks/one.ipynb")]
+        return [(fork / name).read_bytes() for name in ("README.md", "notebooks/one.ipynb", "README.zh-CN.md")]
 
     assert write_badges.write(fork) is None
     without = files()
@@ -103,6 +104,7 @@ def test_a_clone_is_written_and_written_back(fork: Path) -> None:
     assert write_badges.write(fork) == Address("github.com", "poet/course", "spring")
     published = files()
     assert b"blob/spring/notebooks/01_data_formatting.ipynb" in published[0]
+    assert b"blob/spring/notebooks/zh/01_data_formatting.ipynb" in published[2]
     title, setup, other = nbformat.read(fork / "notebooks" / "one.ipynb", as_version=4).cells
     assert "blob/spring/notebooks/one.ipynb" in title.source
     assert "git+https://github.com/poet/course" in setup.source
@@ -143,6 +145,16 @@ def test_the_first_cell_installs_the_course_only_where_it_is_missing(tmp_path: P
     assert (alone.returncode, alone.stdout) == (0, "pip install --quiet git+https://github.com/poet/course\n")
     there = run_cell(source, tmp_path, standing_alone=False)
     assert (there.returncode, there.stdout) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_chinese_notebook_is_chinese_wherever_it_is_opened(tmp_path: Path) -> None:
+    """On Colab and on Kaggle, the folder is another one."""
+    source = setup_source(GITHUB, "zh/05_generate.ipynb")
+    assert "COURSE_LANG" not in setup_source(GITHUB, "05_generate.ipynb") + setup_source(None, "zh/05_generate.ipynb")
+    asks = "\nfrom course_lib.language import say\nprint(say('Stop'))"
+    told = run_cell(source + asks, tmp_path, standing_alone=False)
+    assert (told.returncode, told.stdout) == (0, "停\n")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from course_lib import checks, paths
 from course_lib.batches import IGNORE, make_example
-from course_lib.checkpoints import Checkpoint, load_checkpoint
+from course_lib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from course_lib.checks.verdict import Verdict
 from course_lib.evaluation import bootstrap_mean, training_index
 from course_lib.generation import WrittenPoem, iter_poems, write
@@ -1230,7 +1230,7 @@ TABLES["experiment"] = Table(
         ),
         "the settings are ignored": (
             lambda t, s: (both(t, GenerationSettings())[0], both(t, GenerationSettings())[1], False),
-            "do the settings reach",
+            "do the settings arrive",
         ),
         "the changed ones first": (
             lambda t, s: (*both(t, s)[::-1], parted(*both(t, s))),
@@ -1419,7 +1419,7 @@ TABLES["own_row"] = Table(
         "every poem": (lambda: Instruction("moon", "月詩", MOON), "many lack"),
         "no poem": (lambda: Instruction("moon", "月詩", MOON, lambda poem: False), "many poems have"),
         "a rare word": (lambda: Instruction("moon", "月詩", MOON, lambda p: "琵琶" in p.text), "many poems have"),
-        "what no poem shows: its poet": (row_of("李白", lambda p: "白" in p.author), "can the answer be seen"),
+        "what no poem shows: its poet": (row_of("李白", lambda p: "白" in p.author), "Can the answer be seen"),
     },
 )
 
@@ -1555,26 +1555,34 @@ TABLES["own_judge"] = Table(
 
 # --- the tables, tried ----------------------------------------------------------------------------
 
-SLOW = {
-    "keywords",
-    "even_odds",
-    "one_couplet",
-    "quatrains",
-    "experiment",
-    "own_row",
-    "own_judge",
-}  # models, and some are trained
+TRAINED = {  # the instructed checkpoint is trained on what the answer returns; for these answers, with the solution
+    "own_row": {"the moon", "cranes, and a check"},
+    "own_judge": {"long lines, as an array", "eight lines, as a generator"},
+}
+SLOW = {"keywords", "even_odds", "one_couplet", "quatrains", "experiment", *TRAINED}  # a model writes poems
 MARKS = {name: [pytest.mark.slow] if name in SLOW else [] for name in TABLES}
-RIGHT = [
-    pytest.param(name, answer, marks=MARKS[name], id=f"{name}: {what}")
-    for name, table in TABLES.items()
-    for what, answer in table.right.items()
-]
+RIGHT, MORE = (
+    [
+        pytest.param(name, answer, marks=MARKS[name], id=f"{name}: {what}")
+        for name, table in TABLES.items()
+        for what, answer in table.right.items()
+        if (what in TRAINED.get(name, table.right)) == is_learned
+    ]
+    for is_learned in (True, False)
+)
 WRONG = [
     pytest.param(name, answer, hint, marks=MARKS[name], id=f"{name}: {what}")
     for name, table in TABLES.items()
     for what, (answer, hint) in table.wrong.items()
 ]
+
+
+@pytest.fixture
+def untrained(name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small untrained model in place of the instructed checkpoint: it is quick, and learns too little to show."""
+    if name in TRAINED:
+        save_checkpoint(request.getfixturevalue("checkpoint"), tmp_path / "untrained", {}, "")
+        monkeypatch.setattr(paths, "INSTRUCTED", tmp_path / "untrained")
 
 
 def verdict_on(name: str, answer: Any) -> Verdict:
@@ -1589,11 +1597,27 @@ def test_a_right_answer_is_right(name: str, answer: Any) -> None:
     assert verdict.message.endswith(".")
 
 
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(("name", "answer"), MORE)
+def test_a_right_answer_of_another_form_reaches_the_model(name: str, answer: Any) -> None:
+    assert re.search("of 40 titles made a pair|after [24]0 steps", verdict_on(name, answer).message)
+
+
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
 def test_a_wrong_answer_gets_the_hint_it_needs(name: str, answer: Any, hint: str) -> None:
     verdict = verdict_on(name, answer)
     assert verdict.state == "wrong", verdict
     assert any(words in verdict.message for words in hint.split("|")), verdict
+
+
+@pytest.mark.parametrize("name", sorted(TABLES.keys() - SLOW))
+def test_in_chinese_every_verdict_is_chinese(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    for answer in (*TABLES[name].right.values(), *(wrong for wrong, _ in TABLES[name].wrong.values()), ..., 1):
+        shown = re.sub(r"[(\[{].*?[)\]}]|<\w+>|'.*?'", "", str(verdict_on(name, answer)))  # without values
+        assert re.search("^(还没做|不对|对了): .*[一-龥]", shown)
+        assert not re.search("[A-Za-z]{2,} [a-z]{2,}", shown), shown
 
 
 def test_every_exercise_has_six_right_answers_and_six_wrong_ones() -> None:
@@ -1607,12 +1631,14 @@ def test_every_exercise_has_six_right_answers_and_six_wrong_ones() -> None:
 NAMES = [pytest.param(name, marks=MARKS[name]) for name in TABLES]
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("answer", [..., lambda *_: ...], ids=["dots", "a function that returns dots"])
 def test_only_three_dots_are_not_attempted(name: str, answer: Any) -> None:
     assert verdict_on(name, answer).state == "not attempted"
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("answer", [lambda *_: None, lambda *_: list[int]().append(0), lambda *_: print("雨")])
 def test_a_missing_return_is_told_as_such(name: str, answer: Any) -> None:
@@ -1639,6 +1665,7 @@ class Strange:
     """A value that no exercise asks for."""
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("name", [p for p in NAMES if p.values != ("rhyming",)])  # every value is true or false
 @pytest.mark.parametrize(
     "value",
@@ -1669,6 +1696,7 @@ def learner(expression: str) -> Any:
     return cell["answer"]
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_in_the_learners_code_is_named_with_its_line(name: str) -> None:
     verdict = verdict_on(name, learner("1 / 0"))
@@ -1779,6 +1807,7 @@ def test_the_solution_in_the_notebook_is_right(name: str) -> None:
     assert verdict.state == "right", verdict
 
 
+@pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cell_as_it_stands_in_the_notebook_is_not_attempted(name: str) -> None:
     assert run(EXERCISES[name], EXERCISES[name].cell).state == "not attempted"

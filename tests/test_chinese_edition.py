@@ -154,6 +154,16 @@ def test_copying_never_makes_an_old_translation_new() -> None:
     assert found["new"] == "is not translated"
 
 
+def test_each_edition_has_a_first_code_cell_of_its_own() -> None:
+    first, second = english(), chinese()
+    for notebook, source in ((first, "print(2)"), (second, "print('二')")):
+        notebook.cells[1].source, notebook.cells[1].metadata["tags"] = source, ["setup"]
+    first.cells[1].execution_count = 7
+    assert list(faults(first, second)) == []
+    made = synced(first, second).cells[1]
+    assert (made.source, made.execution_count) == ("print('二')", 7)
+
+
 def test_badges_are_no_new_english_text() -> None:
     heading = "# One\n\nText."
     assert digest("# One\n\n[![Open in Colab](https://a/b.svg)](https://a/b)\n\nText.") == digest(heading)
@@ -244,7 +254,7 @@ def test_the_chinese_readme_lists_the_notebooks_and_quotes_the_english_readme(re
     poems = "".join(re.findall(r"^.*<br>.*$", chinese, re.MULTILINE))
     verses = re.findall(r"[\u4e00-\u9fff]+，[\u4e00-\u9fff]+。", poems)
     commands = re.findall(r"^(?:make|python -m|py) .*?(?=  +#|$)", chinese, re.MULTILINE)
-    assert (len(verses), len(commands)) == (9, 12)
+    assert (len(verses), len(commands)) == (9, 13)
     assert [text for text in verses + commands if text not in english] == []
     assert traditional(chinese.replace(poems, "")) == []
 
@@ -255,6 +265,7 @@ def test_the_chinese_readme_lists_the_notebooks_and_quotes_the_english_readme(re
 def running_text(path: Path) -> str:
     """The prose of a notebook without its first cell, headings, pictures, bold type and the links to the next one."""
     text = "\n".join(markdown(nbformat.read(path, as_version=4))[1:])
+    text = re.sub(r"\[([^\]]*)\]\([^)]*glossary[^)]*\)", r"\1", text)
     return re.sub(r"^#.*$|!?\[[^\]]*\]\([^)]*\)|\*", "", text, flags=re.MULTILINE)
 
 

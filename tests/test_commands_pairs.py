@@ -15,7 +15,8 @@ from course_lib.roles import pretraining_text
 from course_lib.tasks import Pair, read_pairs
 from course_lib.tokenizer import CharacterTokenizer
 
-FEW = ["--titles", "8", "--candidates", "3", "--device", "cpu"]
+# An untrained model never does what it is asked, so the judge is the title.
+FEW = ["--titles", "8", "--candidates", "3", "--judge", "title", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,7 +67,7 @@ def test_a_stopped_command_goes_on_and_writes_the_same_pairs(
         ("a diary", [], "line 1: not a pair of this command; name another file"),
         ('{"prompt": [], "question": 1}\n', [], "line 1: not a pair"),
         (None, ["--seed", "1"], "name another file, or the same settings"),
-        (None, ["--judge", "title"], "name another file, or the same settings"),
+        (None, ["--judge", "prosody"], "name another file, or the same settings"),
         (None, ["--candidates", "4"], "name another file, or the same settings"),
     ],
 )
@@ -92,7 +93,7 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path) -> None:
     asked = [(poem.title, poem.text) for poem in synthetic(60, 0)][:20]
     pairs = [Pair([{"role": "user", "content": title}], text, text[::-1]) for title, text in asked]
     Path("own.jsonl").write_text("".join(pair.as_json() + "\n" for pair in pairs), "utf-8")
-    arguments = ["prefer", "own.jsonl", *TINY_FINETUNE, "--learning-rate", "1e-2", "--evaluate-every", "2"]
+    arguments = ["prefer", "own.jsonl", *TINY_FINETUNE, "--learning-rate", "1e-2", "--evaluate-every", "1"]
     assert main([*arguments, "--epochs", "1", "--decay-fraction", "0", "--run-folder", "runs/a", "--out", "a"]) == 0
     assert main([*arguments, "--epochs", "2", "--decay-fraction", "0", "--run-folder", "runs/a", "--out", "a"]) == 0
     assert main([*arguments, "--epochs", "2", "--decay-fraction", "0", "--run-folder", "runs/b", "--out", "b"]) == 0
@@ -110,7 +111,13 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path) -> None:
     }
     assert card["test"]["ended"] is not None
     assert load_checkpoint(Path("a")).instructions == load_checkpoint(model).instructions
-    assert "learned from preferences" in Path("a/MODEL_CARD.md").read_text("utf-8")
+    assert "Rounds of writing and learning: 1. Pairs in all: 18." in Path("a/MODEL_CARD.md").read_text("utf-8")
+    assert main([*arguments, "--base", "a", "--no-measure", "--run-folder", "runs/a2", "--out", "a2"]) == 0
+    second = read_card("a2")
+    assert "Rounds of writing and learning: 2. Pairs in all: 36." in Path("a2/MODEL_CARD.md").read_text("utf-8")
+    assert second["parent"] == card["parent"], "the model from before all rounds"
+    assert second["steps"] == card["steps"] + 1
+    assert "test" not in second
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.model import PoetryModel
 from course_lib.prosody import split_lines
 from course_lib.sampling import GenerationSettings
+from course_lib.titles import simplified
 
 Capture = pytest.CaptureFixture[str]
 TITLES = ["江月", "山雨", "夜雨江月", "花開"]
@@ -185,6 +186,19 @@ def test_what_cannot_be_written_is_refused_in_one_line(
     assert shown == ""
     assert sentence in noted
     assert noted.count("\n") == 1
+
+
+def test_simplified_characters_are_shown_at_the_terminal(folder: Path, checkpoint: Checkpoint, capsys: Capture) -> None:
+    options = ["江東", "--checkpoint", folder, "--max-new-tokens", "30"]
+    plain, noted = said(capsys, 0, *options)
+    assert said(capsys, 0, *options, "--simplified") == (simplified(plain), noted)
+    assert plain != simplified(plain)
+    both = said(capsys, 0, *options, "山雲", "--simplified")[0]
+    assert "《江东》" in both
+    assert "《山云》" in both
+    for data in (["--json"], ["--out", folder / "poems.jsonl"]):
+        shown, refused = said(capsys, 2, *options, *data, "--simplified")
+        assert (shown, refused) == ("", "--simplified is for the terminal: leave out --json and --out\n")
 
 
 # --- to a file ------------------------------------------------------------------------------------

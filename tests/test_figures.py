@@ -73,7 +73,8 @@ def test_a_drawing_fetches_and_runs_nothing(name: str, repository: Path) -> None
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/set_up.md")), *NOTEBOOKS]
+SET_UP = ("docs/set_up.md", "docs/set_up.zh-CN.md")
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", *SET_UP)), *NOTEBOOKS]
 RESULTS = results.load()
 MODELS = ("base", "finetuned", "instructed", "aligned")
 BASE, FINETUNED, INSTRUCTED, ALIGNED = (read_card(ROOT / "assets/checkpoints" / name) for name in MODELS)
@@ -151,6 +152,7 @@ def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim
         (readme, r"in (\d+) to (\d+) minutes on two cores", tuple(tests)),
         ("CONTRIBUTING.md", r"takes (\d+) to (\d+) minutes", tuple(tests)),
         ("set_up.md", r"notebook 4 needs ([\d.]+) GB", (memory,)),
+        ("set_up.zh-CN.md", r"第 4 篇需要 ([\d.]+) GB", (memory,)),
         (readme, r"trains there on ([\d,]+) poems", (f"{fast.poems:,}",)),
         (readme, r"it trains\s+on ([\d,]+) poems", (f"{slow.poems:,}",)),
         (readme, r"poems and takes ([\d.]+) minutes", (max(saved("notebooks", "minutes/4")),)),

@@ -1,48 +1,87 @@
 """Every sentence that a learner meets is there in two languages, and in Chinese no English word is left over."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from html import unescape
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from textwrap import fill
+from typing import Any, get_args
+from unicodedata import east_asian_width
 
 import ipywidgets as widgets
 import pytest
+import typer
 from matplotlib.text import Text
 from opencc import OpenCC
 
 from course_lib import paths, show
+from course_lib.__main__ import FRAME, app, framed, main, spaced
 from course_lib.chat import Chat
 from course_lib.checkpoints import Checkpoint
+from course_lib.checks import verdict
+from course_lib.checks.instructing import ACROSTICS
+from course_lib.commands.chat import COMMANDS
+from course_lib.commands.options import MISSING
+from course_lib.commands.write import ENDINGS, OTHER
 from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, side_by_side, table_rows
 from course_lib.evaluation.novelty import PoemIndex
 from course_lib.evaluation.pairs import PairFigures
-from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.instructions import OLD_STYLE, POEM, Given
 from course_lib.language import chinese, is_chinese, say, sentences
 from course_lib.losses import Loss
-from course_lib.poems import Poem
+from course_lib.poems import Poem, load_poems
 from course_lib.prosody import RULES, scan
 from course_lib.roles import within
 from course_lib.show import plots
 from course_lib.show.annotate import LEGEND, SIGNS, nearest_note, shape, sound
 from course_lib.show.chat_box import BUTTONS, ChatBox, chat_html
 from course_lib.show.choice_box import BUTTONS as CHOICES
-from course_lib.show.choice_box import ChoiceBox
+from course_lib.show.choice_box import ChoiceBox, choice_html
 from course_lib.show.title_box import STATES, TitleBox, poem_html
 from course_lib.tasks import MANY, read_pairs
-from course_lib.titles import read_title
+from course_lib.titles import read_title, simplified
 from course_lib.tokenizer import CharacterTokenizer
 
 PACKAGE = Path(show.__file__).parent.parent
 
+SAYING = {"say", "caption", "exercise"}
+
 # Sentences that stand in a table of the code, and the expressions by which `say` and `caption` are given one of them.
 TABLES = {LEGEND, *RULES, *RULES.values(), *BUTTONS, *CHOICES}
 TABLES |= {text for state in STATES.values() for text in state if text} | {t for m in METRICS.values() for t in m}
-FROM_TABLES = {"LEGEND", "RULES[rule]", "STATES[state][0]", "METRICS[name].label"}
+TABLES |= {*FRAME, *ENDINGS.values(), OTHER, MISSING, COMMANDS, *get_args(Given)}
+TABLES |= {*verdict.SIGNS, verdict.DOTS, verdict.NOTHING, *ACROSTICS}
+FROM_TABLES = {"DOTS", "NOTHING", "self.state", "right", "hint"}
+FROM_TABLES |= {
+    "ENDINGS[reason]",
+    "OTHER",
+    "MISSING",
+    "COMMANDS",
+    "asked.given",
+    "words",
+    "' '.join(paragraph.split())",
+}
+FROM_TABLES |= {"LEGEND", "RULES[rule]", "STATES[state][0]", "METRICS[name].label"}
 FROM_TABLES |= {"english", "label", "unit", "question", "name", "meaning"}
+
+
+def help_of(item: Any) -> Iterator[str]:
+    """The help of a command, its options and its subcommands: each paragraph, and each remark on an example."""
+    for text in (getattr(item, name, None) for name in ("help", "epilog", "show_default")):
+        for paragraph in text.split("\n\n") if isinstance(text, str) else ():
+            remarks = re.findall("^\\w+:$|(?<=# ).*", paragraph, re.MULTILINE)
+            one_line = " ".join(paragraph.split())
+            yield from remarks or ([one_line] if " " in one_line or "/" not in one_line else [])  # no path
+    for part in (*getattr(item, "params", ()), *getattr(item, "commands", {}).values()):
+        yield from help_of(part)
+
+
+TABLES |= {*help_of(typer.main.get_command(app))}
 
 
 @pytest.fixture
@@ -106,9 +145,9 @@ def test_only_english_has_a_space_between_sentences(monkeypatch: pytest.MonkeyPa
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """The calls of `say` and `caption` in a module."""
+    """The calls of `say`, and of functions that say their first argument, in a module."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "caption"):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name) and node.func.id in SAYING:
             yield node
 
 
@@ -119,8 +158,12 @@ def said(tree: ast.AST) -> tuple[set[str], set[str]]:
     return literals, {ast.unparse(node) for node in first if not isinstance(node, ast.Constant)}
 
 
-def modules(folder: Path = PACKAGE) -> dict[str, ast.Module]:
-    return {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text("utf-8")) for p in sorted(folder.rglob("*.py"))}
+def modules() -> dict[str, ast.Module]:
+    """The modules of the package, and the notebook of `make app`."""
+    found = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text("utf-8")) for p in sorted(PACKAGE.rglob("*.py"))}
+    cells = json.loads((PACKAGE.parent / "app" / "poem.ipynb").read_text("utf-8"))["cells"]
+    assert {cell["cell_type"] for cell in cells} == {"code"}
+    return found | {"app": ast.parse("\n".join("".join(cell["source"]) for cell in cells))}
 
 
 def test_every_sentence_has_a_translation_and_every_translation_its_sentence() -> None:
@@ -140,9 +183,9 @@ def test_the_scan_finds_literals_and_other_expressions() -> None:
     assert said(tree) == ({"One {a}", "five"}, {"f'three {x}'", "two"})
 
 
-def names(sentence: str) -> set[str]:
-    """The placeholders of a sentence."""
-    return {name for _, name, _, _ in Formatter().parse(sentence) if name is not None}
+def names(sentence: str) -> set[tuple[str | None, ...]]:
+    """The placeholders of a sentence, with their formats."""
+    return {tuple(how) for _, *how in Formatter().parse(sentence) if how[0] is not None}
 
 
 def traditional(text: str) -> list[str]:
@@ -151,9 +194,14 @@ def traditional(text: str) -> list[str]:
     return [old for old, new in zip(prose, OpenCC("t2s").convert(prose), strict=True) if old != new]
 
 
-ALIKE = {"%", "Top-p", "no", "nats", "{rhymes}."}  # they have no Chinese character in Chinese either
+ALIKE = {", ", "%", "Top-p", "no", "nats", "{rhymes}."}  # they have no Chinese character in Chinese either
 ENGLISH = re.compile("[A-Za-z]{2,}")
-KEPT = {"nat", "Jupyter", "UNK", "Top"}  # words that Chinese readers use too
+KEPT = {"nat", "logit", "top", "Top", "log", "beta", "MLP", "Jupyter"}  # words that Chinese readers use too
+KEPT |= {"Python", "Voil", "JupyterLab", "README", "JSON", "ONNX", "onnxruntime", "UTF", "GPU", "Ctrl", "stderr", "npm"}
+KEPT |= {"INS", "INP", "RES", "EOS", "UNK", "None", "True", "False", "mlp", "notebook"}
+VALUES = "all quick lint poem old-style many tang song float32 auto cuda mps cpu"  # of options
+KEPT |= {*ENGLISH.findall(VALUES)}
+CODE = re.compile('{.*?}|「.*?」|`.*?`|[a-z]+(_[a-z]+)+|--[a-z-]+|/[a-z]+|"[a-z]+"|[\\w-]+(\\.|/)[\\w./]+|python .*')
 
 
 @pytest.mark.parametrize("english", sorted({*chinese()}))
@@ -162,7 +210,7 @@ def test_a_translation_is_simplified_chinese_with_the_same_values_and_the_same_e
     assert names(translation) == names(english)
     assert traditional(translation) == []
     assert bool(re.search("[一-龥]", translation)) is (english not in ALIKE)
-    assert {*ENGLISH.findall(re.sub("{.*?}", "", translation))} <= KEPT
+    assert {*ENGLISH.findall(CODE.sub("", translation))} <= KEPT
     assert translation.endswith("。") is english.endswith((".", "。")) or english == "nats/char."
     signs = set("○●◐△▶◆■✗↵·\n%")
     assert signs & {*translation} == signs & {*english}
@@ -177,27 +225,69 @@ def test_traditional_prose_is_found_and_quotations_are_not() -> None:
 SENTENCE = re.compile("[A-Za-z]{2,},? [a-z]{2,}")  # two words
 MARKUP = re.compile(r"<|[\w-]:[^\s]|[\w-]=|\d(em|px)\b|serif")  # of HTML, CSS and the names of fonts
 NO_SENTENCE = {"title box", "chat box", "choice box", "outside upper center", "row wrap"}  # threads, layouts
+NO_SENTENCE |= {"not slow", "ruff check", "ruff format --check"}  # commands
 
 
 def plain(tree: ast.AST) -> list[str]:
-    """The English in a module that is not said: no docstring, no message of an error, and no markup."""
+    """The English in a module that is not said: no docstring, no markup, and no message of an error but a refusal."""
     nodes = [*ast.walk(tree)]
     apart: set[ast.AST] = {node.value for node in nodes if isinstance(node, ast.Expr)}  # a docstring is one
-    for other in [*calls(tree), *(node for node in nodes if isinstance(node, ast.Raise))]:
+    raised = [node for node in nodes if isinstance(node, ast.Raise)]
+    errors = [node for node in raised if not re.search("raise (Refusal|Judged)", ast.unparse(node))]
+    for other in [*calls(tree), *errors]:
         apart.update(ast.walk(other))
     texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n not in apart]
     found = [t for t in texts if isinstance(t, str) and SENTENCE.search(t) and not MARKUP.search(t)]
     return [text for text in found if text not in TABLES | NO_SENTENCE]
 
 
-@pytest.mark.parametrize(("file", "tree"), modules(PACKAGE / "show").items())
-def test_no_sentence_of_the_boxes_and_figures_is_left_out(file: str, tree: ast.Module) -> None:
-    assert plain(tree) == [], file
+MET = [
+    file
+    for file in modules()
+    if file.startswith(("app", "show/", "checks/", "commands/")) and file != "commands/pairs.py"
+]
+
+
+@pytest.mark.parametrize("file", MET)
+def test_no_sentence_of_the_boxes_figures_checks_and_commands_is_left_out(file: str) -> None:
+    assert plain(modules()[file]) == []
 
 
 def test_a_sentence_that_is_left_out_is_found() -> None:
-    tree = ast.parse('"""Doc string here."""\nx = say("this is") + f"{x} of them all" + "a: b c"\nraise E("not this")')
-    assert plain(tree) == [" of them all"]
+    tree = ast.parse('''"""Doc string here."""
+x = say("this is") + f"{x} of them all" + "a: b c"
+raise E("not this")
+raise Refusal("but this")''')
+    assert plain(tree) == ["but this", " of them all"]
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize("command", ["", *typer.main.get_command(app).commands])  # type: ignore[attr-defined]
+def test_help_is_chinese_and_fits_into_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*command.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("用法：python -m course_lib")
+    assert [line for line in lines if columns(line) > 80] == []
+    assert [line for line in lines if re.search(r"^\s*[，。：；、）」】]|[（「【]$|\u200b|\u2060", line)] == []
+    prose = re.sub(r"<.*?>|`.*?`|  python .*", "", "\n".join(lines[1:]))
+    assert not SENTENCE.search(prose)
+
+
+def columns(line: str) -> int:
+    return sum(1 + (east_asian_width(c) in "WF") for c in line)
+
+
+def test_chinese_lines_break_anywhere_but_at_a_mark_or_a_space_after_a_wide_character() -> None:
+    text = "诗写完了，就停。用 --json 时（只在这时），打印「行」和 JSON。"
+    assert framed(fill(spaced(text), 99)) == text
+    for width in range(10, 40):
+        lines = framed(fill(spaced(text), width)).split("\n")
+        assert max(map(columns, lines)) <= width + 1  # the space behind the last character is dropped
+        assert [line for line in lines if re.search("^[，。：；、）」】]|[（「【]$|用$", line)] == []
+        assert width - min(map(columns, lines[:-1])) < 9  # lines are filled as far as the marks allow
 
 
 # --- what a learner sees in Chinese ---------------------------------------------------------------
@@ -274,6 +364,65 @@ def test_the_choice_box_is_chinese_and_its_buttons_still_choose(checkpoint: Chec
             pair = read_pairs(file)[-1]
             left, right = (before.index("".join(text.split())) for text in (pair.chosen, pair.rejected))
             assert (left < right) is (name == CHOICES[1])
+
+
+# --- Simplified characters ------------------------------------------------------------------------
+
+TOWER = "白日依山盡，黃河入海流。\n欲窮千里目，更上一層樓。"
+
+
+def signs_and_text(page: str) -> tuple[list[str], str]:
+    """The signs beside the characters of a page, and the page without them."""
+    return re.findall("<rt.*?</rt>", page), re.sub("<rt.*?</rt>|<[^>]*>|\\s", "", page)
+
+
+def test_poems_keep_their_length_in_simplified_characters() -> None:
+    assert simplified("乾坤與乾雨") == "乾坤与干雨"
+    for poem in load_poems("validation"):
+        assert len(simplified(poem.title + poem.text)) == len(poem.title + poem.text)
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_simplified_pages_have_the_signs_and_the_words_of_the_traditional_ones() -> None:
+    origin = nearest_note(INDEX.nearest(TOWER))
+    for draw in (
+        partial(poem_html, "登鸛雀樓", TOWER, "end", "", origin),
+        partial(choice_html, "登鸛雀樓", [TOWER, TOWER.replace("流", "風").replace("樓", "東")], "end", ""),
+    ):
+        (signs, text), (same, simple) = signs_and_text(draw()), signs_and_text(draw(script=simplified))
+        assert signs == same != []
+        assert text != simple == simplified(text)
+        assert "zh-Hans" not in draw()
+        assert "zh-Hant" not in draw(script=simplified)
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_boxes_show_simplified_characters_and_read_traditional_ones(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    titles, chats = TitleBox(checkpoint, pace=0), ChatBox(checkpoint, pace=0)
+    choices = ChoiceBox(checkpoint, tmp_path / "選.jsonl", ["江開", "山"])
+    titles.title.value = chats.message.value = "江開"
+    for begin, box in ((titles.write, titles), (chats.send, chats), (choices.write, choices)):
+        assert {"字形", "繁体", "简体"} <= {*texts(box)}
+        begin()
+        box.wait()
+        assert "開" in box.page.value
+        box.script.value = simplified
+        assert "江开" in signs_and_text(box.page.value)[1]
+        box.script.value = str
+        assert "开" not in box.page.value
+        box.script.value = simplified
+    assert "開" not in titles.page.value
+    seen, read = chats.page.value.split("模型读到的")
+    assert "開" not in seen
+    assert "開" in read
+    choices.buttons[CHOICES[1]].click()
+    choices.wait()
+    assert read_pairs(tmp_path / "選.jsonl")[0].prompt[-1]["content"] == "江開"
+
+
+def test_english_readers_are_offered_no_simplified_characters(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    for box in (TitleBox(checkpoint), ChatBox(checkpoint), ChoiceBox(checkpoint, tmp_path / "選.jsonl", ["山"])):
+        assert "Characters" not in {*texts(box)}
 
 
 @pytest.mark.usefixtures("in_chinese")

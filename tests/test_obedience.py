@@ -41,22 +41,23 @@ def test_a_poem_makes_questions_for_all_rows_and_joins_what_was_never_joined() -
         *("continue", "couplet", "title", "name-form", "punctuate", "rhyme", "acrostic"),
         *("rhyme, acrostic", "form, rhyme, acrostic", "another", "another-form", "next-title", "acrostic of a wish"),
     ]
-    assert rows["rhyme, acrostic"][0].messages() == [
+    assert rows["rhyme, acrostic"][0].request.prompt == [
         {"role": "system", "content": "請用以下題目寫一首詩，押「尤」韻，以「白黃欲更」藏頭"},
         {"role": "user", "content": "登鸛雀樓"},
     ]
-    labels = [q.instruction.label for q in rows["form, rhyme, acrostic"]]
+    labels = [q.request.instruction.label for q in rows["form, rhyme, acrostic"]]
     assert labels == [f"{form}，押韻「尤」，藏頭「白黃欲更」" for form in ("五言絕句", "七言絕句")]
-    assert (rows["punctuate"][0].given, rows["title"][0].given) == (han(TOWER.text), TOWER.text)
-    assert [q.given for q in rows["acrostic of a wish"]] == list(WISHES)
+    assert (rows["punctuate"][0].request.given, rows["title"][0].request.given) == (han(TOWER.text), TOWER.text)
+    assert [q.request.given for q in rows["acrostic of a wish"]] == list(WISHES)
 
 
 def test_the_wording_is_the_first_or_the_one_that_was_not_taught() -> None:
     taught, held_out = (questions(MANY, [TOWER], wording) for wording in (0, -1))
     for question, other in zip(taught, held_out, strict=True):
-        assert (question.row, question.given) == (other.row, other.given)
-        asked, differently = question.messages()[0]["content"], other.messages()[0]["content"]
-        assert asked == question.instruction.wording != differently == other.instruction.wordings[-1]
+        assert (question.row, question.request.given) == (other.row, other.request.given)
+        asked, differently = (q.request.prompt[0]["content"] for q in (question, other))
+        assert asked == question.request.instruction.wording != differently
+        assert differently == other.request.instruction.wordings[-1]
     assert [q.turn[0] for q in taught if q.turn] == ["再寫一首", "改成七言絕句", "再以「登鸛雀樓」爲題寫一首"]
     assert [q.turn[0] for q in held_out if q.turn][:2] == ["請再來一首", "請改成一首七言絕句"]
 
@@ -65,7 +66,7 @@ def test_the_forms_and_titles_of_later_turns_change_from_poem_to_poem() -> None:
     rows = rows_of([TOWER, LUTE, SONG])
     forms = ["五言絕句", "七言絕句", "五言律詩", "七言律詩"]
     for row, later in (("another", forms[:3]), ("another-form", forms[1:]), ("next-title", forms[:3])):
-        assert [q.instruction.label for q in rows[row]] == forms[:3]
+        assert [q.request.instruction.label for q in rows[row]] == forms[:3]
         assert [q.turn and q.turn[1].label for q in rows[row]] == later
     assert [q.turn and q.turn[0][3:-6] for q in rows["next-title"]] == ["江南", "登鸛雀樓", "竹里館"]
 
@@ -76,25 +77,9 @@ def test_only_what_was_taught_is_asked() -> None:
 
 
 def test_poems_that_are_no_couplets_or_fill_the_context_are_not_given() -> None:
-    assert {q.given for q in questions(MANY, [SONG, LONG], 0)} == {"江南", "長韻", *WISHES}
+    assert {q.request.given for q in questions(MANY, [SONG, LONG], 0)} == {"江南", "長韻", *WISHES}
     asked = questions(MANY, [poem for poem in load_poems("test") if len(poem.text) > 100], -1)
-    assert max(len(message["content"]) for question in asked for message in question.messages()) < 200
-
-
-# --- obeyed ---------------------------------------------------------------------------------------
-
-
-def test_the_last_answer_must_obey_and_repeat_no_line() -> None:
-    once = Question("quatrain-5", NAMED["quatrain-5"], "江月", 0)
-    assert once.obeyed([TOWER.text])
-    assert not once.obeyed([LUTE.text])
-    later = Question("another-form", NAMED["quatrain-5"], "江月", 0, ("改成古體詩", NAMED["old-style"]))
-    assert later.obeyed([TOWER.text, LUTE.text])
-    assert later.obeyed(["", LUTE.text])  # the first answer is not judged
-    again = Question("another", NAMED["quatrain-5"], "江月", 0, ("再寫一首", NAMED["quatrain-5"]))
-    assert not again.obeyed([TOWER.text, TOWER.text])
-    assert not again.obeyed([f"江月何人見，江花幾度開。\n{TOWER.couplets[1]}", TOWER.text])  # one line is enough
-    assert again.obeyed([LUTE.text, TOWER.text])
+    assert max(len(message["content"]) for question in asked for message in question.request.prompt) < 200
 
 
 # --- the shares -----------------------------------------------------------------------------------
@@ -105,7 +90,9 @@ class Pupil:
 
     def __init__(self, taught: Sequence[Instruction], poems: Sequence[Poem], obeys: Callable[[Conversation], bool]):
         asked = [*questions(taught, poems, 0), *questions(taught, poems, -1)]
-        self.asked = {(str(q.messages()), request): q for q in asked for request in {"", q.turn[0] if q.turn else ""}}
+        self.asked = {
+            (str(q.request.prompt), content): q for q in asked for content in {"", q.turn[0] if q.turn else ""}
+        }
         self.obeys = obeys
         real = [p.text for p in load_poems("validation")[:250]]
         parts = [part for p in poems for part in (p.title, p.couplets[1], f"{p.lines[1]}。\n{p.couplets[1]}", *p.lines)]
@@ -117,10 +104,10 @@ class Pupil:
 
     def answer(self, talk: Conversation) -> str:
         question = self.asked[str(talk[:2]), talk[3]["content"] if talk[2:] else ""]
-        wanted = question.turn[1] if talk[2:] and question.turn else question.instruction
+        wanted = question.turn[1] if talk[2:] and question.turn else question.request.instruction
         before = set(split_lines(talk[2]["content"])) if talk[2:] else set()
         fitting = (text for text in self.texts if not before & set(split_lines(text)))
-        return next(text for text in fitting if wanted.obeyed(Exchange(question.given, text)))
+        return next(text for text in fitting if wanted.obeyed(Exchange(question.request.given, text)))
 
 
 TAUGHT = [row for row in MANY if not row.name.endswith("-7")]  # so one poem can be all that is asked of it
@@ -163,7 +150,7 @@ def test_who_obeys_has_all_and_who_does_not_has_nothing(shares: Callable[..., Sh
 
 
 def test_other_wordings_and_later_turns_are_counted(shares: Callable[..., Shares]) -> None:
-    firsts = {q.messages()[0]["content"] for q in questions(TAUGHT, POEMS, 0)}
+    firsts = {q.request.prompt[0]["content"] for q in questions(TAUGHT, POEMS, 0)}
     assert set(shares(lambda talk: talk[0]["content"] in firsts).values()) == {(1, 0)}
     found = shares(lambda talk: len(talk) == 2)
     assert {row for row, share in found.items() if share == (0, 0)} == {"another", "another-form", "next-title"}

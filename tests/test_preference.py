@@ -19,23 +19,22 @@ from course_lib.batches import IGNORE
 from course_lib.checkpoints import Checkpoint, load_checkpoint
 from course_lib.engine import Machine
 from course_lib.evaluation import measure_pairs
-from course_lib.evaluation.obedience import Question
 from course_lib.generation import WrittenPoem
 from course_lib.instructions import OLD_STYLE, POEM, Exchange
 from course_lib.losses import count_pairs, example_sums, loss_sums, mean_loss, preference_sums
 from course_lib.model import PoetryModel
 from course_lib.poems import Poem, load_poems
-from course_lib.preferences import by_prosody, by_title, iter_pairs, requests
+from course_lib.preferences import by_prosody, by_title, iter_pairs, pairs_of
 from course_lib.recipes import preference
 from course_lib.recipes.preference import pair_batches, pair_examples
 from course_lib.roles import message_segments, opening
-from course_lib.tasks import MANY, Pair, read_pairs
+from course_lib.tasks import MANY, Pair, Request, read_pairs, requests
 from course_lib.training import Trainer, TrainingSettings
 
 MACHINE = Machine(torch.device("cpu"), torch.float32)
 
 
-def pairs_of(poems: list[Poem]) -> list[Pair]:
+def backwards(poems: list[Poem]) -> list[Pair]:
     """Each poem as the chosen answer to its title, and its characters in reverse as the rejected one."""
     return [Pair(opening(POEM.wording, Exchange(p.title, ""))[:2], p.text, p.text[::-1]) for p in poems]
 
@@ -83,7 +82,7 @@ OURS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", TRL)
 def test_the_loss_is_that_of_trl(kind: str, shipped: Checkpoint) -> None:
-    pairs = pairs_of(load_poems("test")[:6])
+    pairs = backwards(load_poems("test")[:6])
     reference = scaled(shipped)
     ours = mean_preference(shipped, reference, pairs, **OURS[kind]) - (math.log(2) if kind == "sft" else 0)
     assert ours == pytest.approx(TRL[kind], abs=1e-5)
@@ -91,7 +90,7 @@ def test_the_loss_is_that_of_trl(kind: str, shipped: Checkpoint) -> None:
 
 def test_the_loss_spelled_out_for_one_pair(checkpoint: Checkpoint, poems: list[Poem]) -> None:
     """Each answer is read by itself, without packing; the losses are added up character by character."""
-    pair = pairs_of(poems[:1])[0]
+    pair = backwards(poems[:1])[0]
     reference = scaled(checkpoint, 0.9)
     ids = checkpoint.tokenizer.encode_segments(message_segments(pair.prompt, open_response=True))
 
@@ -115,7 +114,7 @@ def test_the_loss_spelled_out_for_one_pair(checkpoint: Checkpoint, poems: list[P
 def test_the_loss_against_itself_is_log_2_and_pulls_the_two_answers_apart(
     checkpoint: Checkpoint, poems: list[Poem]
 ) -> None:
-    (batch,) = pair_batches(pairs_of(poems[:2]), checkpoint, batch_size=2).epoch(0)
+    (batch,) = pair_batches(backwards(poems[:2]), checkpoint, batch_size=2).epoch(0)
     model = copy.deepcopy(checkpoint.model)
     sums = preference_sums(model, batch, checkpoint.model, anchor=0)
     assert sums.means().response == pytest.approx(math.log(2))
@@ -129,7 +128,7 @@ def test_the_loss_against_itself_is_log_2_and_pulls_the_two_answers_apart(
 
 
 def test_sums_and_counts_know_pairs_from_padding(checkpoint: Checkpoint, poems: list[Poem]) -> None:
-    pairs = pairs_of(poems[:3])
+    pairs = backwards(poems[:3])
     batches = list(pair_batches(pairs, checkpoint, batch_size=2).epoch(0))  # with a row that is all padding, perhaps
     learned, predicted = count_pairs(batches)
     assert int(learned) == 3
@@ -149,7 +148,7 @@ def test_sums_and_counts_know_pairs_from_padding(checkpoint: Checkpoint, poems: 
 def test_a_pair_is_two_examples_in_one_row_with_the_answers_and_their_ends_to_learn(
     checkpoint: Checkpoint, poems: list[Poem]
 ) -> None:
-    pairs, context = pairs_of(poems), checkpoint.model.config.max_position_embeddings
+    pairs, context = backwards(poems), checkpoint.model.config.max_position_embeddings
     tokenizer = checkpoint.tokenizer
     chosen, rejected = pair_examples(pairs[:1], tokenizer, context)
     for example, answer in ((chosen, pairs[0].chosen), (rejected, pairs[0].rejected)):
@@ -164,9 +163,9 @@ def test_a_pair_is_two_examples_in_one_row_with_the_answers_and_their_ends_to_le
 
 def test_pairs_longer_than_the_context_are_left_out(checkpoint: Checkpoint, poems: list[Poem]) -> None:
     context = checkpoint.model.config.max_position_embeddings
-    long = Pair(pairs_of(poems[:1])[0].prompt, "山" * context, "水")
+    long = Pair(backwards(poems[:1])[0].prompt, "山" * context, "水")
     assert pair_examples([long], checkpoint.tokenizer, context) == []
-    assert len(pair_examples([long, *pairs_of(poems[:1])], checkpoint.tokenizer, context)) == 2
+    assert len(pair_examples([long, *backwards(poems[:1])], checkpoint.tokenizer, context)) == 2
     with pytest.raises(ValueError, match="no examples"):
         pair_batches([long], checkpoint)
 
@@ -174,7 +173,7 @@ def test_pairs_longer_than_the_context_are_left_out(checkpoint: Checkpoint, poem
 def test_a_file_gives_back_the_pairs_that_were_written_and_names_a_wrong_line(
     tmp_path: Path, poems: list[Poem]
 ) -> None:
-    pairs, file = pairs_of(poems[:3]), tmp_path / "pairs.jsonl"
+    pairs, file = backwards(poems[:3]), tmp_path / "pairs.jsonl"
     file.write_text("\n".join(pair.as_json(question=n) for n, pair in enumerate(pairs)) + "\n\n", encoding="utf-8")
     assert read_pairs(file) == pairs
     row = json.loads(pairs[0].as_json())
@@ -207,24 +206,33 @@ FAULTY = "白日依山盡，黃河入海流。\n欲窮千山樓，更上一層�
 PROSE = "白日依山盡"
 
 
-def by(judge: Callable[..., Any], question: Question, *texts: str) -> list[str]:
+def by(judge: Callable[..., Any], request: Request, *texts: str) -> list[str]:
     """The texts from the best to the worst."""
     answers = [WrittenPoem(text, "end") for text in texts]
-    scores = judge(question, answers)
+    scores = judge(request, answers)
     return [texts[i] for i in sorted(range(len(texts)), key=lambda i: scores[i], reverse=True)]
 
 
 def test_the_prosody_asks_for_form_then_rhyme_then_tones() -> None:
-    plain = Question("poem", POEM, "登鸛雀樓", 0)
+    plain = Request.first(POEM, "登鸛雀樓")
     assert by(by_prosody, plain, PROSE, FAULTY, UNRHYMED, FAULTLESS) == [FAULTLESS, UNRHYMED, FAULTY, PROSE]
     cut, ended = by_prosody(plain, [WrittenPoem(FAULTLESS, "length"), WrittenPoem(UNRHYMED, "end")])
     assert cut < ended, "a poem that the model has not ended is the worse one"
 
 
 def test_old_style_verse_need_not_keep_the_rules_and_any_obedient_poem_is_as_good() -> None:
-    old = Question("old-style", OLD_STYLE, "登鸛雀樓", 0)
+    old = Request.first(OLD_STYLE, "登鸛雀樓")
     regulated, free, freer = by_prosody(old, [WrittenPoem(text, "end") for text in (FAULTLESS, UNRHYMED, FAULTY)])
     assert regulated < free == freer
+
+
+def test_answers_that_do_not_do_what_was_asked_are_equally_bad() -> None:
+    """Else a model that fails at an instruction would learn from its best failures."""
+    form = Request.first(MANY[3], "登鸛雀樓")
+    assert form.instruction.name == "quatrain-5"
+    faultless, *failures = by_prosody(form, [WrittenPoem(text, "end") for text in (FAULTLESS, FAULTY, UNRHYMED, PROSE)])
+    assert all(failure == failures[0] < faultless for failure in failures)
+    assert pairs_of(form, [WrittenPoem(text, "end") for text in (FAULTY, PROSE)], by_prosody) == []
 
 
 @pytest.mark.slow
@@ -233,7 +241,7 @@ def test_the_title_judge_prefers_the_poem_under_whose_title_it_is_likelier(shipp
     judge = by_title(shipped, [poem.title for poem in load_poems("validation")])
     wins = 0
     for poem, other in zip(poems[::2], poems[1::2], strict=True):
-        own, strange = judge(Question("poem", POEM, poem.title, 0), [WrittenPoem(p.text, "end") for p in (poem, other)])
+        own, strange = judge(Request.first(POEM, poem.title), [WrittenPoem(p.text, "end") for p in (poem, other)])
         wins += own > strange
     assert wins >= 5, f"{wins} of 6 poets' poems fit their own title better than another poem does"
 
@@ -241,43 +249,41 @@ def test_the_title_judge_prefers_the_poem_under_whose_title_it_is_likelier(shipp
 # --- a model's own pairs --------------------------------------------------------------------------
 
 
-def test_requests_hold_back_what_training_holds_back() -> None:
-    poems = load_poems("validation")[:120]
-    asked = requests(MANY, poems, plain=0.5)
-    again, other = (requests(MANY, poems, plain=0.5, seed=seed) for seed in (0, 1))
-    assert [question.messages() for question in asked] == [question.messages() for question in again]
-    assert [question.messages() for question in asked] != [question.messages() for question in other]
-    rows = [question.row for question in asked]
-    assert 40 <= rows.count("poem") <= 85, "about half of them ask for a poem on a title"
-    assert {"rhyme", "acrostic", "quatrain-7", "couplet"} <= set(rows)
-    assert not any(
-        "," in row or question.turn or question.instruction.one_answer
-        for row, question in zip(rows, asked, strict=True)
-    )
-    assert {question.row for question in requests(MANY, poems, plain=1)} == {"poem"}
-    assert {question.row for question in requests([POEM], poems, plain=0)} == {"poem"}
+def test_the_best_answers_are_paired_with_the_worst() -> None:
+    request = Request.first(POEM, "山")
+    texts = ["一", "一二三四", "一二", "一二三", "一二三四五", "四五六"]
+
+    def longest(_: Request, answers: Sequence[WrittenPoem]) -> list[int]:
+        return [len(answer.text) for answer in answers]
+
+    answers = [WrittenPoem(text, "end") for text in texts]
+    three = pairs_of(request, answers, longest)
+    assert [(pair.chosen, pair.rejected) for pair in three] == [("一二三四五", "一"), ("一二三四", "一二")]
+    assert three[0].prompt == request.prompt
+    assert pairs_of(request, answers, longest, most=1) == three[:1]
+    assert pairs_of(request, answers[:1] * 8, longest) == []
 
 
 @pytest.mark.slow
-def test_pairs_are_the_best_and_the_worst_of_a_models_answers_in_any_batch(shipped: Checkpoint) -> None:
+def test_pairs_are_made_of_a_models_own_answers_in_any_batch(shipped: Checkpoint) -> None:
     asked = requests(shipped.instructions, load_poems("validation")[:4], plain=1)
     judged: list[list[str]] = []
 
-    def longest(question: Question, answers: Sequence[WrittenPoem]) -> list[int]:
+    def longest(request: Request, answers: Sequence[WrittenPoem]) -> list[int]:
         judged.append([answer.text for answer in answers])
         return [len(answer.text) for answer in answers]
 
     found = list(iter_pairs(shipped, asked, longest, candidates=4, batch_size=16))
-    for question, pair, texts in zip(asked, found, judged, strict=True):
+    assert any(found)
+    for request, pairs, texts in zip(asked, found, judged, strict=True):
         assert len(texts) == 4
-        if pair is None:
-            assert len(set(map(len, texts))) == 1
-        else:
-            assert pair.prompt == question.messages()
-            assert (len(pair.chosen), len(pair.rejected)) == (max(map(len, texts)), min(map(len, texts)))
-    again = list(iter_pairs(shipped, asked, lambda q, a: [len(each.text) for each in a], candidates=4, batch_size=4))
+        assert len(pairs) <= 2
+        for pair in pairs:
+            assert pair.prompt == request.prompt
+            assert {pair.chosen, pair.rejected} <= set(texts)
+            assert len(pair.chosen) > len(pair.rejected)
+    again = list(iter_pairs(shipped, asked, longest, candidates=4, batch_size=4))
     assert again == found
-    assert list(iter_pairs(shipped, asked[:1], lambda q, a: [0] * len(a), candidates=2)) == [None]
 
 
 # --- the recipe -----------------------------------------------------------------------------------
@@ -289,7 +295,7 @@ def test_training_prefers_the_chosen_answers_of_unseen_pairs_and_leaves_the_star
 ) -> None:
     """Poems against their own characters in reverse: a difference that a few steps can teach."""
     poems = [poem for poem in load_poems("train") if len(poem.lines) == 4][:20]
-    pairs, held_out = pairs_of(poems[:14]), pairs_of(poems[14:])
+    pairs, held_out = backwards(poems[:14]), backwards(poems[14:])
     before = {name: weight.clone() for name, weight in shipped.model.state_dict().items()}
     recipe = preference(shipped, pairs, evaluation=held_out, batch_size=4, parent=paths.FINETUNED)
     assert (recipe.kind, recipe.parent, recipe.checkpoint.instructions) == (
@@ -311,14 +317,14 @@ def test_training_prefers_the_chosen_answers_of_unseen_pairs_and_leaves_the_star
 
 
 def test_the_figures_of_a_model_that_has_not_moved_are_zero(shipped: Checkpoint) -> None:
-    batches = pair_batches(pairs_of(load_poems("test")[:4]), shipped).epoch(0)
+    batches = pair_batches(backwards(load_poems("test")[:4]), shipped).epoch(0)
     assert measure_pairs(shipped.model, shipped.model, batches) == pytest.approx((0, 0, 0, 0, 0), abs=1e-6)
 
 
 def test_the_distance_is_the_divergence_of_the_two_models_on_the_answers(
     checkpoint: Checkpoint, poems: list[Poem]
 ) -> None:
-    pair, other = pairs_of(poems[:1])[0], scaled(checkpoint, 0.9)
+    pair, other = backwards(poems[:1])[0], scaled(checkpoint, 0.9)
     (batch,) = pair_batches([pair], checkpoint, batch_size=1).epoch(0)
     expected = []
     for example in pair_examples([pair], checkpoint.tokenizer, checkpoint.model.config.max_position_embeddings):
@@ -332,12 +338,12 @@ def test_the_distance_is_the_divergence_of_the_two_models_on_the_answers(
 
 
 @pytest.mark.parametrize(
-    "change", [{"beta": 0.2}, {"anchor": 0.0}, {"per_token": True}, {"seed": 1}, {"batch_size": 4}]
+    "change", [{"beta": 0.2}, {"anchor": 0.0}, {"per_token": True}, {"seed": 1}, {"batch_size": 3}]
 )
 def test_a_run_with_another_setting_is_another_run(
     change: dict[str, Any], checkpoint: Checkpoint, poems: list[Poem]
 ) -> None:
-    pairs = pairs_of(poems[:3])
+    pairs = backwards(poems[:3])
     recipe, same, other = (preference(checkpoint, pairs, **each) for each in ({}, {}, change))
     assert recipe.identity == same.identity
     assert recipe.identity != other.identity

@@ -89,7 +89,7 @@ def test_constraints_pin_what_is_asked_for_and_each_package_once(repository: Pat
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     pins = requirements(lines)
     assert len(pins) == len(lines)
-    asked = declared(repository, "core", "lab", "app", "export", "test", "bench")
+    asked = declared(repository, "core", "lab", "app", "export", "site", "test", "bench")
     assert asked.keys() <= pins.keys()
     for name, pin in pins.items():
         version = re.fullmatch(r"==(\d[\w.]*)", str(pin.specifier))
@@ -147,6 +147,7 @@ def imports(source: str) -> set[str]:
         ("notebooks", ["core"]),
         ("scripts", ["core", "lab"]),
         ("app", ["core", "app"]),
+        ("site/book", ["core", "site"]),
         (".jupyterlab", ["core", "lab"]),
         ("tests", ["core", "lab", "test"]),
         ("tests/browser", ["core", "lab", "app", "test"]),

@@ -29,7 +29,7 @@ def targets() -> set[str]:
 
 @pytest.mark.slow
 def test_workflows_follow_the_schema() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["test", "weekly"]
+    assert [path.stem for path in WORKFLOWS] == ["pages", "test", "weekly"]
     asked = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*asked, *map(str, WORKFLOWS)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -39,7 +39,7 @@ def test_workflows_follow_the_schema() -> None:
 def test_workflows_run_make_and_nothing_else(path: Path) -> None:
     workflow = load(path)
     assert workflow["permissions"] == {"contents": "read"}
-    assert workflow["on"]["schedule"]
+    assert workflow["on"].get("schedule") or path.stem == "pages"  # the site changes only with a push
     for job in workflow["jobs"].values():
         commands = [step["run"] for step in job["steps"] if "run" in step]
         matrix = job.get("strategy", {}).get("matrix", {})
@@ -69,6 +69,19 @@ def test_the_quick_tests_come_first() -> None:
     assert jobs["quick"]["steps"][-1]["run"] == "make quick"
     assert jobs["test"]["needs"] == "quick"
     assert jobs["test"]["steps"][-1]["run"] == "make test"
+
+
+def test_the_default_branch_alone_is_published_with_the_page_that_writes_poems() -> None:
+    workflow = load(ROOT / ".github/workflows/pages.yml")
+    assert set(workflow["on"]) == {"push", "workflow_dispatch"}
+    (job,) = workflow["jobs"].values()
+    assert job["if"] == "github.ref == format('refs/heads/{0}', github.event.repository.default_branch)"
+    assert job["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make poem-page", "make site"]
+    upload, publish = job["steps"][-2:]
+    assert upload["uses"].startswith("actions/upload-pages-artifact@")
+    assert upload["with"] == {"path": "build/site"}
+    assert publish["uses"].startswith("actions/deploy-pages@")
 
 
 def test_a_commit_is_checked_by_make(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from course_lib.checks.verdict import Answer, Judged, exercise, number
 from course_lib.evaluation import bootstrap_mean
+from course_lib.language import say, sentences
 from course_lib.poems import load_poems
 from course_lib.sampling import GenerationSettings
 
@@ -15,15 +16,15 @@ GROUPS = {"聲": "庚", "明": "庚", "光": "陽", "花": "麻", "涯": "麻佳
 def rhyming(answer: Answer) -> Iterator[str]:
     """Whether words rhyme, given the rhyme groups of each."""
     cases = [
-        ("聲明", True, "聲 and 明 are both in 庚, so they rhyme"),
-        ("花涯家", True, "涯 has several groups; one that it shares with all others is enough"),
-        ("花柴涯", False, "花 and 涯 share a group, but 柴 is not in it: look at every word"),
-        ("聲明光", False, "look at every word, not only at the first two"),
-        ("花涯柴", False, "each word shares a group with the one before it, but does one group hold all three?"),
-        ("聲明聲", False, "聲 comes twice, and a word does not rhyme with itself"),
-        ("明聲聲", False, "聲 comes twice, and a word does not rhyme with itself"),
-        ("雪月", False, "neither word is in a level-tone group, so they share none and do not rhyme"),
-        ("聲", False, "a single word has nothing to rhyme with"),
+        ("聲明", True, say("聲 and 明 are both in 庚, so they rhyme")),
+        ("花涯家", True, say("涯 has several groups; one that it shares with all others is enough")),
+        ("花柴涯", False, say("花 and 涯 share a group, but 柴 is not in it: look at every word")),
+        ("聲明光", False, say("look at every word, not only at the first two")),
+        ("花涯柴", False, say("each word shares a group with the one before it, but does one group hold all three?")),
+        ("聲明聲", False, say("聲 comes twice, and a word does not rhyme with itself")),
+        ("明聲聲", False, say("聲 comes twice, and a word does not rhyme with itself")),
+        ("雪月", False, say("neither word is in a level-tone group, so they share none and do not rhyme")),
+        ("聲", False, say("a single word has nothing to rhyme with")),
     ]
     for words, expected, hint in cases:
         groups = {word: set(own) for word, own in GROUPS.items()}
@@ -35,18 +36,19 @@ def rhyming(answer: Answer) -> Iterator[str]:
 def longest_run(answer: Answer) -> Iterator[str]:
     """The number of characters in a row that two texts share."""
     cases = [
-        ("春夜", "春夜", 2, "the two are the same, so all of it is shared"),
-        ("春夜喜雨", "江夜喜山", 2, "夜喜 stands in both"),
-        ("喜雨春", "江上喜雨", 2, "a run may begin at another place in the other text"),
-        ("好雨知時節", "雨好時知節", 1, "the same characters in another order are not a run"),
-        ("明月松間照", "明山月水松", 1, "a run has no gaps: in the second text 明, 月 and 松 are apart"),
-        ("夜雨夜雨聲", "聞夜雨聲", 3, "夜雨 at the first place does not go on, but 夜雨聲 at a later place does"),
-        ("山水", "花月", 0, "nothing is shared"),
+        ("春夜", "春夜", 2, say("the two are the same, so all of it is shared")),
+        ("春夜喜雨", "江夜喜山", 2, say("夜喜 stands in both")),
+        ("喜雨春", "江上喜雨", 2, say("a run may begin at another place in the other text")),
+        ("好雨知時節", "雨好時知節", 1, say("the same characters in another order are not a run")),
+        ("明月松間照", "明山月水松", 1, say("a run has no gaps: in the second text 明, 月 and 松 are apart")),
+        ("夜雨夜雨聲", "聞夜雨聲", 3, say("夜雨 at the first place does not go on, but 夜雨聲 at a later place does")),
+        ("山水", "花月", 0, say("nothing is shared")),
     ]
     for text, other, expected, hint in cases:
         found = number(returned := answer(text, other))
         if found != expected or isinstance(returned, bool):
-            yield f"{text} and {other} share {expected} in a row, you returned {returned}: {hint}"
+            case = {"text": text, "other": other, "n": expected, "found": returned, "hint": hint}
+            yield say("{text} and {other} share {n} in a row, you returned {found}: {hint}", **case)
 
 
 @exercise()
@@ -55,17 +57,19 @@ def experiment(answer: Answer) -> Iterator[str]:
     titles = [poem.title for poem in load_poems("test")[:20]]
     told = ""
     for name, settings in (
-        ("temperature 1.6", GenerationSettings(temperature=1.6, top_p=1.0, max_new_tokens=80)),
-        ("another seed", GenerationSettings(seed=1)),
+        (say("temperature 1.6"), GenerationSettings(temperature=1.6, top_p=1.0, max_new_tokens=80)),
+        (say("another seed"), GenerationSettings(seed=1)),
     ):
         usual, changed, apart = answer(titles, settings)
         if len(usual) != len(titles) or len(changed) != len(titles) or not {*usual, *changed} <= {True, False}:
-            yield f"for each of the {len(titles)} titles, say whether the poem is well formed: True or False"
-        if name != "another seed" and sum(usual) <= sum(changed):
-            yield f"{name} should spoil some poems; do the settings reach the model? Do the usual answers come first?"
+            yield say("for each of the {n} titles, say whether the poem is well formed: True or False", n=len(titles))
+        if not settings.seed and sum(usual) <= sum(changed):
+            yield say("{it} should spoil some poems; do the settings arrive? Do the usual answers come first?", it=name)
         intervals = [found.interval for found in map(bootstrap_mean, (usual, changed)) if found and found.interval]
         (low, high), (other_low, other_high) = intervals
-        told += f"{name}: {other_low:.0%} to {other_high:.0%}, beside the usual {low:.0%} to {high:.0%}. "
+        n = {"low": low, "high": high, "to": other_high, "name": name, "from_": other_low}
+        told = sentences(told, say("{name}: {from_:.0%} to {to:.0%}, beside the usual {low:.0%} to {high:.0%}.", **n))
         if apart != (parted := high < other_low or other_high < low):
-            yield f"{told}The last two intervals {'do not touch' if parted else 'touch'}; you returned {apart}"
-    raise Judged("right", f"{told}Where two intervals touch, the difference may be chance.")
+            touch = say("The last two intervals do not touch") if parted else say("The last two intervals touch")
+            yield sentences(told, say("{touch}; you returned {found}", touch=touch, found=apart))
+    raise Judged("right", sentences(told, say("Where two intervals touch, the difference may be chance.")))

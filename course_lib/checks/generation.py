@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from course_lib import paths
 from course_lib.checkpoints import load_checkpoint
 from course_lib.checks.verdict import Answer, Judged, exercise, number
+from course_lib.language import say
 from course_lib.prosody import split_lines
 
 
@@ -21,14 +22,15 @@ def nucleus_size(answer: Answer) -> Iterator[str]:
         found = number(answer(ranked.copy(), top_p))
         if found == expected:
             continue
-        given = f"you keep {found:g} of {ranked} with top-p {top_p}"
+        given = say("you keep {found:g} of {ranked} with top-p {top_p}", found=found, ranked=ranked, top_p=top_p)
         if found == 0:
-            yield f"{given}, so nothing is left to draw from; keep the one that passes top-p as well"
+            yield say("{given}, so nothing is left to draw from; keep the one that passes top-p as well", given=given)
         if found == expected - 1:
-            yield f"{given}; their sum is {sum(ranked[: expected - 1])}, which does not reach top-p yet"
+            total = sum(ranked[: expected - 1])
+            yield say("{given}; their sum is {total}, which does not reach top-p yet", given=given, total=total)
         if found == expected + 1:
-            yield f"{given}, but the first {expected} reach top-p already"
-        yield f"{given}; add them up from the left: after how many is top-p reached?"
+            yield say("{given}, but the first {n} reach top-p already", given=given, n=expected)
+        yield say("{given}; add them up from the left: after how many is top-p reached?", given=given)
 
 
 @exercise("reading stops for two reasons, and only the end mark is the model's own decision.")
@@ -45,15 +47,16 @@ def read_until(answer: Answer) -> Iterator[str]:
         source = iter(tokens)
         ids, found_reason = answer(source, 2, limit)
         drawn = len(tokens) - len(list(source))
-        given = f"for the tokens {tokens}, the end mark 2 and a limit of {limit}"
+        given = say("for the tokens {tokens}, the end mark 2 and a limit of {limit}", tokens=tokens, limit=limit)
         if ids == [*kept, 2] and reason == "end":
-            yield f"{given} you kept the end mark; it is a signal to the reader, not a part of the poem"
+            yield say("{given} you kept the end mark; it is a signal, and not a part of the poem", given=given)
         if ids != kept:
-            yield f"{given} the poem is {kept}; you returned {ids}"
+            yield say("{given} the poem is {kept}; you returned {found}", given=given, kept=kept, found=ids)
         if found_reason != reason:
-            yield f"{given} the reason is {reason!r}; you returned {found_reason!r}"
+            reasons = {"reason": reason, "found": found_reason}
+            yield say("{given} the reason is {reason!r}; you returned {found!r}", given=given, **reasons)
         if drawn > len(kept) + (reason == "end"):
-            yield f"{given} you drew {drawn} tokens; stop drawing when there are enough"
+            yield say("{given} you drew {n} tokens; stop drawing when there are enough", given=given, n=drawn)
 
 
 @exercise()
@@ -65,14 +68,16 @@ def quatrains(answer: Answer) -> Iterator[str]:
         poems, counted = answer(checkpoint, wording, size)
         texts = ["".join(getattr(poem, "text", poem)) for poem in poems]
         obeyed = sum([len(line) for line in split_lines(text)] == [size] * 4 for text in texts)
+        n = {"obeyed": obeyed, "size": size, "counted": counted, "wording": wording}
+        n |= {"texts": len(texts), "different": len(set(texts))}
         if len(texts) != 8 or len(set(texts)) < 6:
-            yield f"write eight poems, each with its own seed; {len(set(texts))} of your {len(texts)} are different"
+            yield say("write eight poems, each with its own seed; {different} of your {texts} are different", **n)
         if texts in seen:
-            yield "the poems are the same under both instructions; does the wording reach the model?"
+            yield say("the poems are the same under both instructions; does the wording reach the model?")
         if number(counted) != obeyed:
-            yield f"{obeyed} of your eight poems have four lines of {size} characters; you counted {counted}"
+            yield say("{obeyed} of your eight poems have four lines of {size} characters; you counted {counted}", **n)
         if not obeyed:
-            yield f"none of your eight poems has four lines of {size} characters; is the prompt {wording}?"
+            yield say("none of your eight poems has four lines of {size} characters; is the prompt {wording}?", **n)
         seen.append(texts)
-        told.append(f"{obeyed} of 8 under {wording}")
-    raise Judged("right", f"{', '.join(told)}. The model was taught neither sentence.")
+        told.append(say("{obeyed} of 8 under {wording}", **n))
+    raise Judged("right", say("{told}. The model was taught neither sentence.", told=say(", ").join(told)))

@@ -12,6 +12,7 @@ from course_lib.checks.verdict import Answer, Judged, described, exercise
 from course_lib.engine.machine import Machine
 from course_lib.generation import iter_poems
 from course_lib.instructions import POEM, Exchange, Instruction
+from course_lib.language import say, sentences
 from course_lib.poems import load_poems
 from course_lib.recipes import conversing
 from course_lib.roles import opening
@@ -33,7 +34,8 @@ def is_acrostic(answer: Answer) -> Iterator[str]:
     """Whether the lines of a poem begin with the characters of a word."""
     for hint, (text, word, expected) in ACROSTICS.items():
         if bool(answer(text, word)) != expected:
-            yield f"for {word} and {text.replace(chr(10), ' ')} the answer is {expected}: {hint}"
+            case = {"word": word, "text": text.replace("\n", " "), "expected": expected, "hint": say(hint)}
+            yield say("for {word} and {text} the answer is {expected}: {hint}", **case)
 
 
 @exercise("the oldest answers go, each with the request after it, and the title stays.")
@@ -46,24 +48,25 @@ def kept_messages(answer: Answer) -> Iterator[str]:
         kept = answer(list(lengths), room)
         if kept == expected:
             continue
-        given = f"for messages of {lengths} tokens and room for {room} you keep {kept}"
+        case = {"lengths": lengths, "room": room, "kept": kept}
+        given = say("for messages of {lengths} tokens and room for {room} you keep {kept}", **case)
         if 0 not in kept or 1 not in kept:
-            yield f"{given}; the system's line (0) and the first request (1) always stay"
-        if sum(lengths[i] for i in kept) > room:
-            yield f"{given}, which have {sum(lengths[i] for i in kept)} tokens"
+            yield say("{given}; the system's line (0) and the first request (1) always stay", given=given)
+        if (total := sum(lengths[i] for i in kept)) > room:
+            yield say("{given}, which have {total} tokens", given=given, total=total)
         if any((i in kept) != (i + 1 in kept) for i in range(2, len(lengths), 2)):
-            yield f"{given}; an answer (2, 4, …) goes together with the request after it"
-        yield f"{given}; the oldest answer goes first, and only as many as necessary"
+            yield say("{given}; an answer (2, 4, …) goes together with the request after it", given=given)
+        yield say("{given}; the oldest answer goes first, and only as many as necessary", given=given)
 
 
-@exercise("")
+@exercise()
 def own_row(answer: Answer) -> Iterator[str]:
     """A row of the learner's own: a model is trained on it for a moment, and asked before and after."""
     row = answer()
     if not isinstance(row, Instruction):
-        yield f"return an `Instruction`; you returned {row!r:.60}"
+        yield say("return an `Instruction`; you returned {row!r:.60}", row=row)
     if len(set(row.wordings)) < 2 or set(row.wordings) & {wording for each in MANY for wording in each.wordings}:
-        yield "give it at least two wordings of its own; the last is not trained"
+        yield say("give it at least two wordings of its own; the last is not trained")
     poems = load_poems("train")
     try:
         fitting = [poem for poem in poems[:8000] if len(poem.lines) <= 8 and row.can_use(poem)][:200]
@@ -71,7 +74,8 @@ def own_row(answer: Answer) -> Iterator[str]:
     except Exception as error:  # of the learner's rule
         raise Judged("raised", described(error)) from None
     if len(fitting) < 100 or len(others) < 100:
-        yield f"{len(fitting)} poems fit, {len(others)} do not: choose something that many poems have, and many lack"
+        some = {"fit": len(fitting), "others": len(others)}
+        yield say("{fit} poems fit, {others} do not: choose something that many poems have, and many lack", **some)
     draw = Random(0)
     talks = [opening(draw.choice(row.taught_wordings), row.exchange(poem, draw)) for poem in fitting]
     talks += [opening(POEM.wording, Exchange(poem.title, poem.text)) for poem in others]
@@ -86,7 +90,8 @@ def own_row(answer: Answer) -> Iterator[str]:
             list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
         written = iter_poems(recipe.checkpoint, titles, instruction=last)
         shares.append(sum(row.obeyed(Exchange(t, poem.text)) for t, poem in zip(titles, written, strict=True)))
-    told = f"it obeyed {shares[0]} of {len(titles)} times before, and {shares[1]} after 40 steps, in your last wording"
+    n = {"of": len(titles), "n": shares}
+    told = say("it obeyed {n[0]} of {of} times before, and {n[1]} after 40 steps, in your last wording.", **n)
     if shares[1] <= shares[0]:
-        yield f"{told}: can the answer be seen in a poem at all, and does your rule find it?"
-    raise Judged("right", f"{told}.")
+        yield sentences(told, say("Can the answer be seen in a poem at all, and does your rule find it?"))
+    raise Judged("right", told)

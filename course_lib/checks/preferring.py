@@ -11,12 +11,13 @@ from course_lib import paths
 from course_lib.checkpoints import load_checkpoint
 from course_lib.checks.verdict import Answer, Judged, exercise, number
 from course_lib.engine.machine import Machine
-from course_lib.evaluation.obedience import Question
 from course_lib.generation import WrittenPoem, iter_poems
+from course_lib.language import say, sentences
 from course_lib.poems import load_poems
-from course_lib.preferences import iter_pairs, requests
+from course_lib.preferences import iter_pairs
 from course_lib.prosody import is_well_formed
 from course_lib.recipes import preference
+from course_lib.tasks import Request, requests
 from course_lib.training import Trainer, TrainingSettings
 
 
@@ -29,16 +30,17 @@ def preference_loss(answer: Answer) -> Iterator[str]:
         probability = 1 / (1 + exp(-beta * margin))
         loss, without = log1p(exp(-beta * margin)), log1p(exp(-beta * (chosen[0] - rejected[0])))
         slips = {
-            "the margin is the gain of the chosen poem less that of the rejected one": log1p(exp(beta * margin)),
-            "multiply the margin by beta": log1p(exp(-margin)),
-            "this is the probability of the right choice; the loss is its negative logarithm": probability,
-            "a loss is not negative: what stands before the logarithm?": -loss,
-            "what about the log-likelihoods before? The margin is made of gains": without,
-            "this is the margin, and not yet the loss": margin,
+            say("the margin is the gain of the chosen poem less that of the rejected one"): log1p(exp(beta * margin)),
+            say("multiply the margin by beta"): log1p(exp(-margin)),
+            say("this is the probability of the right choice; the loss is its negative logarithm"): probability,
+            say("a loss is not negative: what stands before the logarithm?"): -loss,
+            say("what about the log-likelihoods before? The margin is made of gains"): without,
+            say("this is the margin, and not yet the loss"): margin,
         }
         if not isclose(found, loss, rel_tol=1e-4):
             yield from (hint for hint, value in slips.items() if isclose(found, value, rel_tol=1e-4))
-            yield f"a pair with the margin {margin:g} and beta {beta} has the loss {loss:.3f}, not {found:.3f}"
+            n = {"margin": margin, "beta": beta, "loss": loss, "found": found}
+            yield say("a pair with the margin {margin:g} and beta {beta} has the loss {loss:.3f}, not {found:.3f}", **n)
 
 
 PLOTS = [  # the step to keep, the least gain, and the plot: each step with the gains of chosen and rejected poems
@@ -55,30 +57,32 @@ def step_to_keep(answer: Answer) -> Iterator[str]:
         found = number(answer(list(rows), least))
         gains = {step: (chosen, rejected) for step, chosen, rejected in rows}
         if found not in gains:
-            yield f"{found:g} is not one of the steps {list(gains)}"
+            yield say("{found:g} is not one of the steps {steps}", found=found, steps=list(gains))
         chosen, rejected = gains[int(found)]
-        told = f"at step {found:g} the margin is {chosen - rejected}, and the gain of the chosen poems {chosen}"
+        n = {"step": found, "margin": chosen - rejected, "chosen": chosen, "least": least}
+        told = say("at step {step:g} the margin is {margin}, and the gain of the chosen poems {chosen}", **n)
         if chosen < least:
-            yield f"{told}: that is less than {least}"
+            yield say("{told}: that is less than {least}", told=told, **n)
         if found != expected:
-            yield f"{told}: at another step the margin is greater, and that gain is at least {least}, too"
+            yield say("{told}: at another step the margin is greater, and that gain at least {least}", told=told, **n)
 
 
 @exercise()
 def own_judge(answer: Answer) -> Iterator[str]:
     """A judge of the learner's own: a model learns from its choices for a moment, and is judged before and after."""
 
-    def judge(question: Question, answers: Sequence[WrittenPoem]) -> list[float]:
-        scores = answer(question, answers)
+    def judge(request: Request, answers: Sequence[WrittenPoem]) -> list[float]:
+        scores = answer(request, answers)
         if len(scores) != len(answers):
-            raise Judged("wrong", f"{len(scores)} scores for {len(answers)} answers: give each answer a score")
+            n = {"scores": len(scores), "answers": len(answers)}
+            raise Judged("wrong", say("{scores} scores for {answers} answers: give each answer a score", **n))
         return [number(score) for score in scores]
 
     start = load_checkpoint(paths.INSTRUCTED)
     asked = requests(start.instructions, Random(1).sample(load_poems("train"), 40), plain=1)
-    pairs = [pair for pair in iter_pairs(start, asked, judge, candidates=4) if pair]
+    pairs = [pair for pairs in iter_pairs(start, asked, judge, candidates=4) for pair in pairs[:1]]
     if len(pairs) < 20:
-        yield f"only {len(pairs)} of 40 titles made a pair: your judge gives nearly all poems the same score"
+        yield say("only {n} of 40 titles made a pair: you give nearly all poems the same score", n=len(pairs))
     recipe = preference(start, pairs, batch_size=3)
     new = requests(start.instructions, load_poems("test")[:24], plain=1)
     means, in_form = [], []
@@ -86,11 +90,14 @@ def own_judge(answer: Answer) -> Iterator[str]:
         if steps:
             settings = TrainingSettings(steps, learning_rate=3e-4, warmup_steps=2, weight_decay=0.0)
             list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
-        poems = list(iter_poems(recipe.checkpoint, [question.given for question in new]))
-        means.append(mean(judge(question, [poem])[0] for question, poem in zip(new, poems, strict=True)))
+        poems = list(iter_poems(recipe.checkpoint, [request.given for request in new]))
+        means.append(mean(judge(request, [poem])[0] for request, poem in zip(new, poems, strict=True)))
         in_form.append(sum(poem.reason == "end" and is_well_formed(poem.text) for poem in poems))
-    told = f"the mean score of 24 new poems was {means[0]:.2f}, and is {means[1]:.2f} after 20 steps; well formed: "
-    told += f"{in_form[0]}, then {in_form[1]}"
+    n = {"m": means, "well": in_form}
+    told = say("24 new poems had a mean score of {m[0]:.2f}, after 20 steps {m[1]:.2f}.", **n)
+    told = sentences(told, say("Well formed were {well[0]}, then {well[1]}.", **n))
     if means[1] <= means[0]:
-        yield f"{told}. Can what you reward be seen in single poems, and do the four poems on a title differ in it?"
-    raise Judged("right", f"{told}. Read some of these poems: what else has changed, that your judge did not ask for.")
+        doubt = say("Can what you reward be seen in single poems, and do the four poems on a title differ in it?")
+        yield sentences(told, doubt)
+    advice = say("Read some of these poems: what else has changed, that your judge did not ask for.")
+    raise Judged("right", sentences(told, advice))

@@ -13,6 +13,7 @@ from course_lib.checks.verdict import Answer, Judged, exercise, number
 from course_lib.engine import Machine
 from course_lib.generation import iter_poems
 from course_lib.instructions import POEM
+from course_lib.language import say, sentences
 from course_lib.losses import next_tokens
 from course_lib.poems import load_poems
 from course_lib.prosody import split_lines
@@ -43,20 +44,21 @@ def keywords(answer: Answer) -> Iterator[str]:
     for poem, example in zip(poems, ours, strict=True):
         tokenizer, prompt = answer(list(words), POEM.wording, poem.title)
         if missing := [word for word in words if word not in tokenizer.special_tokens.values()]:
-            yield f"your tokenizer has no special token {missing[0]}; add_role_tokens adds a list of keywords"
+            yield say("your tokenizer has no special token {it}; add_role_tokens adds keywords", it=missing[0])
         response = [label for label in example.labels if label != IGNORE]
         reads = tokenizer.decode(prompt, show_special_tokens=True)
         if reads != (wanted := f"{words[0]}{POEM.wording}{words[1]}{poem.title}{words[2]}"):
-            yield f"your prompt reads {reads}; it should read {wanted}"
-        if len(prompt) != (length := len(example.labels) - len(response)):
-            yield f"your prompt has {len(prompt)} ids, ours {length}: each keyword must be one id: use encode_segments"
+            yield say("your prompt reads {reads}; it should read {wanted}", reads=reads, wanted=wanted)
+        n = {"yours": len(prompt), "ours": len(example.labels) - len(response)}
+        if n["yours"] != n["ours"]:
+            yield say("your prompt has {yours} ids, ours {ours}: each keyword must be one id: use encode_segments", **n)
         if max(prompt) >= len(base.tokenizer):
-            yield "the model has rows for three new tokens; begin with a tokenizer that has no role tokens yet"
+            yield say("the model has rows for three new tokens; begin with a tokenizer that has no role tokens yet")
         yours.append(Example(prompt + response, example.labels))
     theirs, own = (ten_steps(load_checkpoint(paths.BASE).with_roles(), examples) for examples in (ours, yours))
-    told = f"in ten steps the loss falls from {theirs[0]:.3f} to {theirs[-1]:.3f} with the course's keywords"
-    told += f", and from {own[0]:.3f} to {own[-1]:.3f} with yours"
-    raise Judged("right", f"{told}. The model sees only ids, so it learns the same under any keywords.")
+    loss = {"a": theirs[0], "b": theirs[-1], "c": own[-1]}
+    told = say("in ten steps the loss falls from {a:.3f} to {b:.3f} with our keywords, {c:.3f} with yours.", **loss)
+    raise Judged("right", sentences(told, say("The model sees only ids, so it learns the same under any keywords.")))
 
 
 @exercise("a layer has four square matrices, three matrices of the MLP and two norms.")
@@ -68,12 +70,13 @@ def layer_parameters(answer: Answer) -> Iterator[str]:
         if found == attention + mlp + norms:
             continue
         if found == attention + mlp:
-            yield "the two norms are missing: they have one weight for each channel"
+            yield say("the two norms are missing: they have one weight for each channel")
         if found == 3 * size * size + mlp + norms:
-            yield "one matrix is missing: after query, key and value, o_proj leads out of attention"
+            yield say("one matrix is missing: after query, key and value, o_proj leads out of attention")
         if found == attention + 2 * size * inner + norms:
-            yield "this MLP has a gate: how many of the layer's names above begin with mlp?"
-        yield f"for hidden size {size} and inner size {inner} you returned {found:,}; go through the names above"
+            yield say("this MLP has a gate: how many of the layer's names above begin with mlp?")
+        n = {"size": size, "inner": inner, "found": found}
+        yield say("for hidden size {size}, inner size {inner} you returned {found:,}; go through the names above", **n)
 
 
 @exercise("every old id keeps its row, and each new row is the mean of the old rows.")
@@ -83,13 +86,14 @@ def grown_embedding(answer: Answer) -> Iterator[str]:
         old = torch.tensor(rows)
         found, mean = torch.tensor(answer(old.clone(), count), dtype=torch.float32), old.mean(dim=0)
         if found.shape != (len(old) + count, old.shape[1]):
-            yield f"there must be {count} rows more, and as many channels; your shape is {tuple(found.shape)}"
+            n = {"count": count, "shape": tuple(found.shape)}
+            yield say("there must be {count} rows more, and as many channels; your shape is {shape}", **n)
         if torch.allclose(found[-len(old) :], old) and not torch.allclose(found[: len(old)], old):
-            yield "the new rows stand before the old ones, so every old id now means another character"
+            yield say("the new rows stand before the old ones, so every old id now means another character")
         if not torch.allclose(found[: len(old)], old):
-            yield "the old rows must stay unchanged: they are what the base model has learned"
+            yield say("the old rows must stay unchanged: they are what the base model has learned")
         if not torch.allclose(found[len(old) :], mean.expand(count, -1), atol=1e-4):
-            yield "each new row must be the mean over all old rows, channel by channel"
+            yield say("each new row must be the mean over all old rows, channel by channel")
 
 
 @exercise("with all logits equal, each of V tokens has the probability 1/V, and the loss is log V on any text.")
@@ -100,15 +104,17 @@ def even_odds(answer: Answer) -> Iterator[str]:
     predicted = number(answer(model))
     changed = [name for name, array in model.state_dict().items() if not torch.equal(array, before[name])]
     if len(changed) != 1:
-        yield f"change one array of the model that you get, in place; you changed {len(changed)}"
+        yield say("change one array of the model that you get, in place; you changed {n}", n=len(changed))
     ids = torch.arange(100, 150)
     with torch.inference_mode():
         logits = model(ids[None])[0]
     loss = cross_entropy(logits[:-1], ids[1:]).item()
     if not (logits.amax(-1) - logits.amin(-1)).max() < 1e-3:
-        yield f"you changed {changed[0]}, but some tokens are still likelier; which array decides the last product?"
+        it = changed[0]
+        yield say("you changed {it}, but some tokens are still likelier; which array decides the last product?", it=it)
     if not isclose(predicted, loss, abs_tol=0.01):
-        yield f"{logits.shape[-1]:,} tokens are equally likely now; the loss is a natural logarithm, not {predicted:g}"
+        n = {"tokens": logits.shape[-1], "found": predicted}
+        yield say("{tokens:,} tokens are equally likely now; the loss is a natural logarithm, not {found:g}", **n)
 
 
 @exercise("the loss at t belongs to the token at t + 1, so the labels are shifted before they select the losses.")
@@ -121,15 +127,15 @@ def response_loss(answer: Answer) -> Iterator[str]:
     if isclose(found, losses[learned].mean().item(), rel_tol=1e-4):
         return
     if isclose(found, losses[labels != IGNORE].mean().item(), rel_tol=1e-4):
-        yield "the loss at t is for predicting the token at t + 1: whose label decides whether it counts?"
+        yield say("the loss at t is for predicting the token at t + 1: whose label decides whether it counts?")
     if isclose(found, losses.mean().item(), rel_tol=1e-4):
-        yield "this is the mean over all places; leave out the prompt and the padding"
+        yield say("this is the mean over all places; leave out the prompt and the padding")
     if isclose(found, (losses * learned).mean().item(), rel_tol=1e-4):
-        yield "you added up the right losses; divide by their number, not by the number of all places"
+        yield say("you added up the right losses; divide by their number, not by the number of all places")
     wrapped = (labels.roll(-1, 1), next_tokens(labels.view(1, -1)).view_as(labels))
     if any(isclose(found, losses[moved != IGNORE].mean().item(), rel_tol=1e-4) for moved in wrapped):
-        yield "nothing is predicted at the last place of a row, but your shift brings a first label there"
-    yield f"the mean over the learned tokens is not {found:.3f}; which five losses belong to 7, 8, 2, 5 and 2?"
+        yield say("nothing is predicted at the last place of a row, but your shift brings a first label there")
+    yield say("the mean over the learned tokens is not {n:.3f}; which five losses belong to 7, 8, 2, 5 and 2?", n=found)
 
 
 @exercise("the free tokens cost nothing but are counted, so the mean falls although no poem is better.")
@@ -140,10 +146,11 @@ def diluted_loss(answer: Answer) -> Iterator[str]:
         if isclose(found, loss * learned / (learned + free), rel_tol=1e-3):
             continue
         if isclose(found, loss, rel_tol=1e-3):
-            yield "the sum of the losses stays the same, but the mean is now taken over more tokens"
+            yield say("the sum of the losses stays the same, but the mean is now taken over more tokens")
         if isclose(found, loss / 2, rel_tol=1e-3):
-            yield "the mean of the two means is right only if both parts have the same number of tokens"
-        yield f"you returned {found:.3f} for the mean of {learned} tokens at {loss} and {free} tokens at 0"
+            yield say("the mean of the two means is right only if both parts have the same number of tokens")
+        case = {"found": found, "learned": learned, "loss": loss, "free": free}
+        yield say("you returned {found:.3f} for the mean of {learned} tokens at {loss} and {free} tokens at 0", **case)
 
 
 @exercise()
@@ -153,12 +160,14 @@ def one_couplet(answer: Answer) -> Iterator[str]:
     poems = [poem for poem in load_poems("validation") if len(poem.lines) == 8][:60]
     changed = answer(poems)
     if len(changed) != len(poems):
-        yield f"return a list of poems, one for each of the {len(poems)} that you get; yours has {len(changed)}"
+        n = {"n": len(poems), "found": len(changed)}
+        yield say("return a list of poems, one for each of the {n} that you get; yours has {found}", **n)
     ten_steps(checkpoint, [make_example(checkpoint.tokenizer, example_segments(p), CONTEXT) for p in changed])
     titles = [poem.title for poem in load_poems("test")]
     written = list(iter_poems(checkpoint, titles[:8], GenerationSettings(max_new_tokens=80)))
     couplets = [p.reason == "end" and len(split_lines(p.text)) == 2 and "\n" not in p.text for p in written]
-    told = f"after ten steps {sum(couplets)} of eight poems are one couplet; the first is {written[0].text!r}"
+    seen = {"n": sum(couplets), "text": written[0].text}
+    told = say("after ten steps {n} of eight poems are one couplet; the first is {text!r}.", **seen)
     if sum(couplets) < 6:
-        yield f"{told}. What does the first of your training poems look like?"
-    raise Judged("right", f"{told}. Nobody told it a length: it learned from your examples when to end.")
+        yield sentences(told, say("What does the first of your training poems look like?"))
+    raise Judged("right", sentences(told, say("Nobody told it a length: it learned from your examples when to end.")))

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from course_lib.language import say
+
 State = Literal["not attempted", "wrong", "right", "raised"]
 SIGNS: dict[State, tuple[str, str]] = {  # a sign and its colour
     "not attempted": ("○", "#777777"),
@@ -29,12 +31,12 @@ class Verdict:
     message: str
 
     def __repr__(self) -> str:
-        return f"{self.state}: {self.message}"
+        return f"{say(self.state)}: {self.message}"
 
     def _repr_html_(self) -> str:
         sign, colour = SIGNS[self.state]
         style = f"border-left:4px solid {colour};padding:.2em .8em"
-        return f'<div style="{style}"><b>{sign} {self.state}</b>: {escape(self.message)}</div>'
+        return f'<div style="{style}"><b>{sign} {say(self.state)}</b>: {escape(self.message)}</div>'
 
 
 class Judged(Exception):
@@ -42,6 +44,7 @@ class Judged(Exception):
 
 
 DOTS = "put your answer in place of the three dots"
+NOTHING = "your function returned None: is a `return` missing, perhaps in one branch?"
 OTHER_FORM = (TypeError, ValueError, LookupError, AttributeError, RuntimeError)  # a judge fails on a strange value
 Answer = Callable[..., Any]
 Judge = Callable[[Answer], Iterator[str]]
@@ -66,22 +69,23 @@ def exercise(right: str = "") -> Callable[[Judge], Callable[[Any], Verdict]]:
                 except Exception as error:  # a learner's code may raise anything
                     raise Judged("raised", described(error)) from None
                 if returned is ...:
-                    raise Judged("not attempted", DOTS)
+                    raise Judged("not attempted", say(DOTS))
                 if returned is None:
-                    raise Judged("wrong", "your function returned None: is a `return` missing, perhaps in one branch?")
+                    raise Judged("wrong", say(NOTHING))
                 return returned
 
             if answer is ...:
-                return Verdict("not attempted", DOTS)
+                return Verdict("not attempted", say(DOTS))
             if not callable(answer):
-                return Verdict("wrong", "give the check your function itself: its name, without brackets behind it")
+                return Verdict("wrong", say("give the check your function itself: its name, without brackets after it"))
             try:
                 hint = next(judge(call), None)
             except Judged as judged:
                 return Verdict(*judged.args)
             except OTHER_FORM:
-                hint = f"your function returned {reprlib.repr(returned)}; the question asks for another kind of value"
-            return Verdict("right", right) if hint is None else Verdict("wrong", hint)
+                found = reprlib.repr(returned)
+                hint = say("your function returned {found}; the question asks for another kind of value", found=found)
+            return Verdict("right", say(right)) if hint is None else Verdict("wrong", hint)
 
         return check
 
@@ -110,5 +114,5 @@ def described(error: Exception) -> str:
     library = dirname(dirname(__file__))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(library)]
     own = [frame for frame in frames if frame.filename == frames[0].filename]  # without the libraries that it called
-    place = f" (line {own[-1].lineno} of your code: {own[-1].line})" if own else ""
+    place = say(" (line {number} of your code: {line})", number=own[-1].lineno, line=own[-1].line) if own else ""
     return f"{type(error).__name__}: {error}{place}"

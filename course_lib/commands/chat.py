@@ -12,6 +12,7 @@ import typer
 from course_lib import paths
 from course_lib.commands.options import Asked, Folder, note, option
 from course_lib.commands.write import show
+from course_lib.language import say, sentences
 
 COMMANDS = "the commands are /another, /clear and /quit"
 
@@ -38,10 +39,10 @@ def chat(
     opened = load_checkpoint(folder, choose_device(None))
     asked = opened.instruction(instruction)
     if not checkpoint:
-        note(f"{folder} is used")
+        note(say("{folder} is used", folder=folder))
     prompt = "> " if sys.stdin.isatty() else ""
     if prompt:
-        note(f"type a {asked.given}; {COMMANDS}")
+        note(sentences(say("type a {given};", given=say(asked.given)), say(COMMANDS)))
         with suppress(ImportError):  # `input` edits lines with it; Windows has none
             import_module("readline")
     talk = Chat(opened, asked, system, seed)
@@ -54,7 +55,7 @@ def chat(
                 if typed == "/another":
                     talk.again()
                 elif typed.startswith("/"):
-                    raise ValueError(f"{typed}: {COMMANDS}")
+                    raise ValueError(f"{typed}: {say(COMMANDS)}")
                 elif remark := talk.ask(typed):
                     note(remark)
                 answer = talk.reply()
@@ -62,7 +63,8 @@ def chat(
                 note(str(error))
                 continue
             if unread := len(talk.messages) - len(talk.heard):
-                note(f"the model no longer reads {unread} of the messages: its context holds {talk.context} characters")
+                n = {"n": unread, "context": talk.context}
+                note(say("the model no longer reads {n} of the messages: its context holds {context} characters", **n))
             with suppress(typer.Exit):  # Ctrl-C ends the answer, not the conversation
                 show(answer)
             talk.answered(answer.text)

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import Refusal
+from course_lib.commands.options import MISSING, Refusal
+from course_lib.language import say
 
 # Kernels use this Python, even if the user has another kernel of the same name. Every file is UTF-8, on Windows too.
 ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONUTF8": "1"}
@@ -34,9 +35,9 @@ def run(extra: str, *command: str, **environment: str) -> None:
         typer.Exit: the program failed. The exit status is its own.
     """
     if not (paths.HOME / "pyproject.toml").is_file():
-        raise Refusal("only the package is installed; clone the repository, and follow its README")
+        raise Refusal(say("only the package is installed; clone the repository, and follow its README"))
     if find_spec({"lab": "jupyterlab", "app": "voila", "test": "pytest"}[extra]) is None:
-        raise Refusal(f'packages are missing: python -m pip install -c constraints.txt -e ".[{extra}]"')
+        raise Refusal(say(MISSING, extra=extra))
     settings = os.environ | ENVIRONMENT | environment
     with subprocess.Popen([sys.executable, *command], cwd=paths.HOME, env=settings) as program:
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the program too; JupyterLab then asks a question

@@ -19,6 +19,7 @@ from course_lib.commands.options import (
     open_checkpoint,
     option,
 )
+from course_lib.language import say
 from course_lib.poems import load_poems
 
 if TYPE_CHECKING:
@@ -42,16 +43,17 @@ def evaluate_loss(
     opened, machine = open_checkpoint(checkpoint, device, precision)
     poems = load_poems(split)
     loss = held_out_loss(opened, poems, machine.precision)
-    on = f"nats per character on the {len(poems):,} {split} poems"
+    on = {"loss": loss, "n": len(poems), "split": split}
     if as_json:
         losses = {"response_loss": loss.response, "whole_loss": loss.whole}
         row = losses if opened.instructions else {"plain_text_loss": loss.whole}
         print(json.dumps({"split": split, "poems": len(poems), **row}, allow_nan=False))
     elif opened.instructions:
-        print(f"response        {loss.response:.4f} {on}")
-        print(f"whole sequence  {loss.whole:.4f}, with instruction and title; do not compare models by this one")
+        print(say("response        {loss.response:.4f} nats per character on the {n:,} {split} poems", **on))
+        told = say("whole sequence  {loss.whole:.4f}, with instruction and title; do not compare models by this", **on)
+        print(told)
     else:
-        print(f"{loss.whole:.4f} {on}, as plain text")
+        print(say("{loss.whole:.4f} nats per character on the {n:,} {split} poems, as plain text", **on))
 
 
 def evaluate(
@@ -86,9 +88,9 @@ def evaluate(
     poems, settings = load_poems(split), GenerationSettings(seed=seed)
     if obedience:
         if not opened.instructions:
-            raise Refusal("a base model was taught no instruction, so there is none that it could obey")
+            raise Refusal(say("a base model was taught no instruction, so there is none that it could obey"))
         if instruction or candidates > 1:
-            raise Refusal("--obedience asks for each instruction once: leave out --instruction and --candidates")
+            raise Refusal(say("--obedience asks for each instruction once: no --instruction, no --candidates"))
         with shown_progress() as show:
             obeyed = measure_obedience(opened, poems, titles or 100, settings, show)
         rows = {name: row._asdict() for name, row in obeyed.items()}

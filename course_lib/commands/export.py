@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import OWN_ELSE_SHIPPED, Refusal, note, option
+from course_lib.commands.options import MISSING, OWN_ELSE_SHIPPED, Refusal, note, option
+from course_lib.language import say
 
 
 def export(
@@ -22,7 +23,7 @@ def export(
     same as the checkpoint, and model-int8.onnx is half as large and nearly as good.
     """
     if any(find_spec(name) is None for name in ("onnx", "onnxscript")):
-        raise Refusal('packages are missing: python -m pip install -c constraints.txt -e ".[export]"')
+        raise Refusal(say(MISSING, extra="export"))
     from course_lib.checkpoints import load_checkpoint
     from course_lib.export import export
 
@@ -31,4 +32,4 @@ def export(
     for file in sorted(out.iterdir()):
         print(f"{file.stat().st_size:>10,}  {out / file.name}")
     if not checkpoint:
-        note(f"{folder} is used")
+        note(say("{folder} is used", folder=folder))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, cast, get_
 import typer
 
 from course_lib import paths
+from course_lib.language import say
 from course_lib.poems import Dynasty, Poem, Split, load_poems
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def finite(value: Any) -> Any:
 
 
 option: Callable[..., Any] = partial(typer.Option, callback=finite)
+
+
+MISSING = 'packages are missing: python -m pip install -c constraints.txt -e ".[{extra}]"'
 
 
 class Refusal(ValueError):
@@ -78,6 +82,7 @@ class RunOptions:
     run_folder: Annotated[Path, option(metavar="DIR", help="Where to keep the unfinished run.")] = Path("runs/pretrain")
     save_every: Annotated[float, option(min=0, help="Seconds between two saves of the run.")] = 120
     out: Annotated[Path, option(metavar="DIR", help="Where to write the checkpoint.")] = Path("checkpoints/base")
+    measure: Annotated[bool, option("--measure/--no-measure", help="Measure the model on the test poems.")] = True
     device: Device = None
     precision: Annotated[Precision, option(help="auto: 16 bits, if they are faster here.")] = "auto"
     compiled: Annotated[bool, option("--compile/--no-compile", help="Start slowly, then take faster steps.")] = True
@@ -149,5 +154,5 @@ def open_checkpoint(folder: Path | None, device: str | None, precision: Precisio
 
     machine = Machine.choose(device, precision)
     checkpoint = load_checkpoint(chosen := paths.own_or_shipped(folder), machine.device)
-    note(str(machine) if folder else f"{machine}; {chosen} is used")
+    note(str(machine) if folder else say("{machine}; {folder} is used", machine=machine, folder=chosen))
     return checkpoint, machine

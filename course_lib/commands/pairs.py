@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,17 +21,18 @@ def pairs(
     checkpoint: Folder = None,
     judge: Annotated[Literal["prosody", "title"], option(help="What makes an answer the better one.")] = "prosody",
     titles: Annotated[int, option(min=1, help="Ask about this many training poems.")] = 1000,
-    candidates: Annotated[int, option(min=2, help="Answers to each question; the best and the worst are a pair.")] = 8,
-    plain: Annotated[float, option(min=0, max=1, help="The share of questions that give a title alone.")] = 0.5,
+    candidates: Annotated[int, option(min=2, help="Answers to each request; the best and the worst are a pair.")] = 8,
+    plain: Annotated[float, option(min=0, max=1, help="The share of requests that give a title alone.")] = 0.2,
     seed: Annotated[int, option(help="The same seed gives the same pairs.")] = 0,
     out: Annotated[Path, option(metavar="FILE", help="Write to this file, one pair on each line.")] = OUT,
     device: Device = None,
 ) -> None:
-    """Let a model answer questions, and pair its best answer with its worst, for `prefer` to learn from.
+    """Let a model answer requests, and pair its best answers with its worst, for `prefer` to learn from.
 
-    The questions are about training poems: half of them ask for a poem on a title, the others for anything that the
-    model was taught. The judge "prosody" asks if an answer does what was asked, rhymes, and has no faults of tone. The
-    judge "title" asks how much likelier a poem is under its title than under fifteen others.
+    The requests are about training poems. Some of them ask for a poem on a title, the others for anything that the
+    model was taught, also in a second turn. The answers to a request make up to three pairs. The judge "prosody" asks
+    if an answer does what was asked, rhymes, and has no faults of tone. The judge "title" asks how much likelier a poem
+    is under its title than under fifteen others.
 
     If the command is stopped, repeat it: it goes on where it stopped.
     """
@@ -38,8 +40,8 @@ def pairs(
 
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, sha256
     from course_lib.engine.machine import choose_device
-    from course_lib.preferences import by_prosody, by_title, iter_pairs, requests
-    from course_lib.sampling import GenerationSettings
+    from course_lib.preferences import UNLIMITED, by_prosody, by_title, iter_pairs
+    from course_lib.tasks import requests
 
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
@@ -58,34 +60,36 @@ def pairs(
     with claimed(out):
         done = read_back(out, made_with)
         append_lines(out, ())  # before anything slow begins
-        written = iter_pairs(opened, asked[done:], choose, GenerationSettings(seed=seed), candidates)
+        written = iter_pairs(opened, asked[done:], choose, replace(UNLIMITED, seed=seed), candidates)
         with tqdm(written, total=len(asked), initial=done, unit="question", disable=None, leave=False) as bar:
-            for number, pair in enumerate(bar, start=done):
-                if pair:
-                    append_lines(out, [pair.as_json(question=number, made_with=made_with)])
-                    found += 1
+            for number, made in enumerate(bar, start=done):
+                append_lines(out, [pair.as_json(question=number, made_with=made_with) for pair in made])
+                found += len(made)
     there = f", and went on after question {done:,}" if done else ""
     note(f"{len(asked) - done:,} questions gave {found:,} pairs in {out}{there}")
 
 
 def read_back(out: Path, made_with: dict[str, Any]) -> int:
-    """The number of the question to go on with: the one after the last pair in the file.
+    """The number of the question to go on with: the last one in the file, which may have more pairs.
 
-    If a kill has cut the last line short, it is removed. Raises Refusal if the file holds something else.
+    Its lines are removed, and so is a line that a kill has cut short. Raises Refusal if the file holds something else.
     """
     raw = out.read_bytes() if out.exists() else b""
     *lines, cut = raw.split(b"\n")
-    number = -1
+    if cut and not b'{"prompt": '.startswith(cut[:11]):
+        raise Refusal(f"{out}, line {len(lines) + 1}: not a pair of this command; name another file")
+    number = kept = place = 0
     for row, line in enumerate(lines, start=1):
         try:
             pair = json.loads(line)
-            number, before = int(pair["question"]), dict(pair["made_with"])
+            asked, before = int(pair["question"]), dict(pair["made_with"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Refusal(f"{out}, line {row}: not a pair of this command; name another file") from error
         if before != made_with:
             raise Refusal(f"{out}, line {row}: made with {before}; name another file, or the same settings")
-    if cut and not b'{"prompt": '.startswith(cut[:11]):
-        raise Refusal(f"{out}, line {len(lines) + 1}: not a pair of this command; name another file")
-    if cut:
-        os.truncate(out, len(raw) - len(cut))
-    return number + 1
+        if asked != number:
+            number, kept = asked, place
+        place += len(line) + 1
+    if kept < len(raw):
+        os.truncate(out, kept)
+    return number

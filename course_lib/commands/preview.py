@@ -9,6 +9,7 @@ import typer
 from course_lib import paths
 from course_lib.commands.options import note, option, printable
 from course_lib.commands.train import BASE
+from course_lib.language import say
 
 
 def preview(
@@ -32,21 +33,26 @@ def preview(
     found = survey(conversations, opened.tokenizer, context)
     if show:
         print("---")
-    print(f"{len(conversations):,} conversations, {sum(found.lengths):,} tokens")
-    print(f"length   {min(found.lengths)} to {max(found.lengths)} tokens, half have at most {median(found.lengths):g}")
+    lengths = found.lengths
+    n = {"count": len(conversations), "total": sum(lengths), "least": min(lengths), "most": max(lengths)}
+    print(say("{count:,} conversations, {total:,} tokens", **n))
+    print(say("length   {least} to {most} tokens, half have at most {median:g}", median=median(lengths), **n))
     if found.cut:
-        note(f"longer than the {context} tokens that the model reads, so they are cut: {numbers(found.cut)}")
+        cut = numbers(found.cut)
+        note(say("longer than the {n} tokens that the model reads, so they are cut: {them}", n=context, them=cut))
     if found.unread:
-        note(f"nothing is learned from them, because the answer begins later: {numbers(found.unread)}")
+        unread = numbers(found.unread)
+        note(say("nothing is learned from them, because the answer begins later: {them}", them=unread))
     if found.repeated:
-        note(f"there a second time: {numbers(found.repeated)}")
+        note(say("there a second time: {them}", them=numbers(found.repeated)))
     if found.unknown:
-        often = list(found.unknown)[:40]
-        note(f"the model does not know {len(found.unknown)} of the characters: {''.join(often)}")
+        often = "".join(list(found.unknown)[:40])
+        note(say("the model does not know {n} of the characters: {them}", n=len(found.unknown), them=often))
 
 
 def numbers(conversations: list[int]) -> str:
     """The numbers of conversations, as a sentence has them: "conversations 2, 5, 7 and 12 more"."""
-    shown = ", ".join(map(str, conversations[:3]))
-    more = f" and {len(conversations) - 3:,} more" if conversations[3:] else ""
-    return f"conversation{'s' if conversations[1:] else ''} {shown}{more}"
+    n = {"shown": ", ".join(map(str, conversations[:3])), "more": len(conversations) - 3}
+    if conversations[3:]:
+        return say("conversations {shown} and {more:,} more", **n)
+    return say("conversations {shown}", **n) if conversations[1:] else say("conversation {shown}", **n)

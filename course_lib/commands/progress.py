@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from course_lib.commands.options import note
+from course_lib.language import say
 from course_lib.run_folder import RunFolder
 from course_lib.training import StepReport, Trainer
 
@@ -21,21 +22,24 @@ def narrated(reports: Iterable[StepReport], trainer: Trainer, folder: RunFolder)
     steps, taken = trainer.settings.steps, folder.steps_taken()
     note(str(trainer.machine))
     if taken:
-        note(f"{folder.path} has taken {taken:,} of {steps:,} steps")
+        note(say("{path} has taken {taken:,} of {steps:,} steps", path=folder.path, taken=taken, steps=steps))
     is_terminal = sys.stderr.isatty()
     bar: tqdm[Any] = tqdm(total=steps, initial=taken, unit="step", dynamic_ncols=True, disable=not is_terminal)
     with bar:
         for report in reports:
             if is_terminal:
-                bar.set_postfix_str(f"loss {report.loss.response:.3f}, {report.tokens_per_second:,.0f} tokens/s", False)
+                shown = say("loss {r.loss.response:.3f}, {r.tokens_per_second:,.0f} tokens/s", r=report)
+                bar.set_postfix_str(shown, False)
                 bar.update()
             elif report.step % PLAIN_EVERY == 0 or report.step == steps:  # to read a loss, the program waits for a GPU
                 minutes = (steps - report.step) * report.seconds / report.step / 60
-                speed = f"{report.tokens_per_second:,.0f} tokens/s, {minutes:.0f} minutes left"
-                note(f"step {report.step:,} of {steps:,}: loss {report.loss.response:.3f}, {speed}")
+                now = say("step {r.step:,} of {steps:,}: loss {r.loss.response:.3f}", r=report, steps=steps)
+                left = say("{r.tokens_per_second:,.0f} tokens/s, {n:.0f} minutes left", r=report, n=minutes)
+                note(f"{now}, {left}")
             if loss := report.evaluation:
-                both = f"{loss.response:.3f} on the response, {loss.whole:.3f} over the whole sequence"
-                shown = f"{loss.whole:.3f}" if loss.response == loss.whole else both
-                tqdm.write(f"step {report.step:,}: validation loss {shown}", file=sys.stderr)
+                shown = say("{loss.response:.3f} on the response, {loss.whole:.3f} over the whole sequence", loss=loss)
+                shown = f"{loss.whole:.3f}" if loss.response == loss.whole else shown
+                line = say("step {step:,}: validation loss {shown}", step=report.step, shown=shown)
+                tqdm.write(line, file=sys.stderr)
             yield report
-    note("training has ended; now the model is measured, which takes some minutes without a GPU")
+    note(say("training has ended; now the model is measured, which takes some minutes without a GPU"))

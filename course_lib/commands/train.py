@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from course_lib import paths
 from course_lib.commands.options import Refusal, RunOptions, note, option, with_run_options
+from course_lib.language import say
 from course_lib.poems import load_poems
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def finetune(
     from course_lib.checkpoints import load_checkpoint
 
     if not epochs > 0:
-        raise Refusal(f"--epochs is {epochs:g}, must be above 0")
+        raise Refusal(say("--epochs is {epochs:g}, must be above 0", epochs=epochs))
     recipe_from = finetuning_recipe(options, instructions, data)
     machine, folder = options.prepare(1 if steps is None else steps)
     parent = base or paths.BASE
@@ -110,7 +112,7 @@ def finetuning_recipe(
     from course_lib.tasks import MANY, mixed_conversations, read_conversations, taught_by
 
     if data and instructions != "poem":
-        raise Refusal("--data teaches what is in the file; leave out --instructions")
+        raise Refusal(say("--data teaches what is in the file; leave out --instructions"))
     talks = read_conversations(data) if data else []
     own = taught_by(talks) if talks else ()
     taught = MANY if instructions == "many" else [find(name, ALL) for name in instructions.split(",")]
@@ -132,9 +134,9 @@ def finetuning_recipe(
 @with_run_options(
     RunOptions(
         optimizer="adamw",
-        learning_rate=6e-5,
+        learning_rate=8e-5,
         weight_decay=0.0,
-        batch_size=8,
+        batch_size=4,
         warmup_steps=10,
         decay_fraction=0.6,
         evaluate_every=20,
@@ -150,12 +152,13 @@ def prefer(
     beta: Annotated[float, option(min=0, help="The higher, the nearer the model stays to what it was.")] = 0.1,
     anchor: Annotated[float, option(min=0, help="How much the loss on the chosen answers counts.")] = 0.5,
     per_token: Annotated[bool, option("--per-token", help="Compare means over tokens, not sums.")] = False,
-    epochs: Annotated[float, option(help="How many times to read all pairs.")] = 2,
+    epochs: Annotated[float, option(help="How many times to read all pairs.")] = 1,
 ) -> None:
     """Teach a model to prefer the better of two answers.
 
     It learns from pairs of answers (direct preference optimisation). Every tenth pair is kept for the evaluation. A
-    line of the file has "prompt", "chosen" and "rejected", each a list of messages.
+    line of the file has "prompt", "chosen" and "rejected", each a list of messages. For another round, let the new
+    model write pairs, and give it as --base.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
     validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
@@ -179,8 +182,8 @@ def average(
 ) -> None:
     """Average the weights of models that were fine-tuned from the same one.
 
-    The average takes no longer to run than one of them, and often predicts better. At the end it is measured on the
-    validation and test poems.
+    The average takes no longer to run than one of them, and often predicts better. That of a model from after `prefer`
+    and of the one from before it has forgotten less. At the end it is measured on the validation and test poems.
     """
     from course_lib.long_run import average_models, check_writable
 
@@ -200,9 +203,11 @@ def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, fol
         recipe = distillation(recipe, load_checkpoint(options.teacher), options.teacher)
     trainer = Trainer(recipe, options.settings(steps), machine)
     try:
-        outcome = carry_out(trainer, folder, options.out, lambda reports: narrated(reports, trainer, folder))
+        narrate = partial(narrated, trainer=trainer, folder=folder)
+        outcome = carry_out(trainer, folder, options.out, narrate, options.measure)
     except KeyboardInterrupt:
-        note(f"stopped after step {trainer.step:,} of {steps:,}; to go on from {folder.path}, repeat the command")
+        at = {"step": trainer.step, "steps": steps, "path": folder.path}
+        note(say("stopped after step {step:,} of {steps:,}; to go on from {path}, repeat the command", **at))
         raise typer.Exit(130) from None
     if outcome:
         print_outcome(outcome, options.out)
@@ -210,6 +215,6 @@ def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, fol
 
 def print_outcome(outcome: Outcome, out: Path) -> None:
     """Print how good the model in `out` is."""
-    loss = f"validation loss {outcome.validation.whole:.4f} nats per character"
+    loss = say("validation loss {loss:.4f} nats per character", loss=outcome.validation.whole)
     print(outcome.test.table() if outcome.test else loss)
-    print(f"written: {out}")
+    print(say("written: {out}", out=out))

@@ -16,12 +16,19 @@ import typer
 from course_lib import paths
 from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, note, option
 from course_lib.files import append_lines, claimed
+from course_lib.language import say
 
 if TYPE_CHECKING:
     from course_lib.generation import PoemStream, WrittenPoem
     from course_lib.tokenizer import CharacterTokenizer
 
 Task = tuple[str, int]  # a title and a seed
+ENDINGS = {
+    "end": "ended by itself after {count} characters",
+    "length": "stopped at the limit, after {count} characters",
+    "stopped": "stopped by you after {count} characters",
+}
+OTHER = "{out}, line {number}: not a poem of this command; name another file"
 
 
 def write(
@@ -41,6 +48,7 @@ def write(
     out: Annotated[Path | None, option(metavar="FILE", help="Write to this file, many poems at a time.")] = None,
     device: Device = None,
     as_json: Json = False,
+    simple: Annotated[bool, option("--simplified", help="Show Simplified characters.")] = False,
 ) -> None:
     """Write a poem on each title, or what --instruction asks for.
 
@@ -54,16 +62,19 @@ def write(
     """
     typed = [*(titles or []), *(read_lines(titles_file) if titles_file else [])]
     if not typed:
-        raise Refusal("no title: name one or more, or a file of them with --titles")
+        raise Refusal(say("no title: name one or more, or a file of them with --titles"))
     if any(not title.strip() for title in typed):
-        raise Refusal("a title is blank: give it at least one character")
+        raise Refusal(say("a title is blank: give it at least one character"))
+    if simple and (as_json or out):
+        raise Refusal(say("--simplified is for the terminal: leave out --json and --out"))
     from course_lib import generation
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, sha256
     from course_lib.engine.machine import choose_device
     from course_lib.sampling import GenerationSettings
+    from course_lib.titles import simplified
 
     if out and out.exists() and not out.is_file():
-        raise Refusal(f"{out}: no plain file, so a stopped command could not go on; leave --out away, and use --json")
+        raise Refusal(say("{out}: no plain file, so a stopped command could not go on; use --json instead", out=out))
     settings = GenerationSettings(temperature, top_p, top_k, max_new_tokens, seed, min_p, presence_penalty)
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
@@ -71,7 +82,7 @@ def write(
     given = read_titles(typed, asked.given if asked else "title", opened.tokenizer)
     tasks = list(dict.fromkeys(product(given, range(seed, seed + count))))
     if not checkpoint:
-        note(f"{folder} is used")
+        note(say("{folder} is used", folder=folder))
 
     def poems(tasks: Sequence[Task]) -> Iterator[WrittenPoem]:
         titles, seeds = [title for title, _ in tasks], [seed for _, seed in tasks]
@@ -87,20 +98,20 @@ def write(
             print(as_line((title, number), *poems([(title, number)])), flush=True)
             continue
         if len(typed) > 1:
-            print(f"《{title}》")
-        show(generation.write(opened, title, replace(settings, seed=number), asked, candidates))
+            print(f"《{simplified(title) if simple else title}》")
+        show(generation.write(opened, title, replace(settings, seed=number), asked, candidates), simple)
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file or of a pipe, without blank ones."""
     if path.is_char_device() or path.is_block_device():
-        raise Refusal(f"{path}: a device, not a file of titles")
+        raise Refusal(say("{path}: a device, not a file of titles", path=path))
     if path.is_fifo():
-        note(f"{path}: a pipe; waiting for its titles")
+        note(say("{path}: a pipe; waiting for its titles", path=path))
     try:
         return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise Refusal(f"{path}: not a text file in UTF-8 ({error})") from error
+        raise Refusal(say("{path}: not a text file in UTF-8 ({error})", path=path, error=error)) from error
 
 
 def read_titles(typed: Sequence[str], given: str, tokenizer: CharacterTokenizer) -> list[str]:
@@ -117,25 +128,25 @@ def read_titles(typed: Sequence[str], given: str, tokenizer: CharacterTokenizer)
     return [title.title for title in read]
 
 
-def show(poem: PoemStream) -> None:
+def show(poem: PoemStream, simple: bool = False) -> None:
     """Print a poem while it is being written. Ctrl-C ends the poem and the program."""
+    from course_lib.titles import simplified
+
     at_terminal = sys.stdout.isatty()
     try:
-        for character in poem:
-            print(character, end="", flush=at_terminal)
+        for characters in [simplified("".join(poem))] if simple else poem:  # its phrases decide on its characters
+            print(characters, end="", flush=at_terminal)
     except KeyboardInterrupt:
         print(flush=True)
-        note_end(poem, "stopped by you")
+        note_end(poem.text, "stopped")
         raise typer.Exit(130) from None
     print(end="" if poem.text.endswith("\n") else "\n", flush=True)
-    note_end(poem)
+    note_end(poem.text, poem.reason or "length")
 
 
-def note_end(poem: PoemStream | WrittenPoem, how: str = "") -> None:
+def note_end(text: str, reason: str) -> None:
     """Say on stderr why a poem ended, and after how many characters, line ends not counted."""
-    how = how or ("ended by itself" if poem.reason == "end" else "stopped at the limit,")
-    characters = len(poem.text.replace("\n", ""))
-    note(f"{how} after {characters} characters")
+    note(say(ENDINGS[reason], count=len(text.replace("\n", ""))))
 
 
 # --- to a file ------------------------------------------------------------------------------------
@@ -166,17 +177,17 @@ def append(
             for task, poem in zip(left, write(left), strict=True):
                 append_lines(out, [as_line(task, poem, made_with=made_with)])
                 bar.update()
-    note(
-        f"{len(left):,} poem{'' if len(left) == 1 else 's'} written to {out}"
-        + (f", {there:,} were there" if there else "")
+    new = {"count": len(left), "out": out}
+    written = (
+        say("1 poem written to {out}", **new) if len(left) == 1 else say("{count:,} poems written to {out}", **new)
     )
+    note(written + (say(", {count:,} were there", count=there) if there else ""))
 
 
 def read_back(out: Path, made_with: Mapping[str, Any]) -> set[Task]:
     """The poems that a file has already. If a kill has cut the last line short, it is removed from the file."""
     raw = out.read_bytes() if out.exists() else b""
     *lines, cut = raw.split(b"\n")
-    other = "not a poem of this command; name another file"
     found: set[Task] = set()
     for number, line in enumerate(lines, start=1):
         try:
@@ -184,11 +195,12 @@ def read_back(out: Path, made_with: Mapping[str, Any]) -> set[Task]:
             found.add((poem["title"], poem["seed"]))
             before: dict[str, Any] = dict(poem["made_with"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Refusal(f"{out}, line {number}: {other}") from error
+            raise Refusal(say(OTHER, out=out, number=number)) from error
         if differs := ", ".join(f"{name} {value}" for name, value in before.items() if made_with.get(name) != value):
-            raise Refusal(f"{out}, line {number}: made with {differs}; name another file, or the same settings")
+            n = {"out": out, "n": number, "differs": differs}
+            raise Refusal(say("{out}, line {n}: made with {differs}; name another file, or the same settings", **n))
     if not b'{"title": '.startswith(cut[:10]):
-        raise Refusal(f"{out}, line {len(lines) + 1}: {other}")
+        raise Refusal(say(OTHER, out=out, number=len(lines) + 1))
     if cut:
         os.truncate(out, len(raw) - len(cut))
     return found

@@ -6,7 +6,6 @@ joined in training: a rhyme with an acrostic, with and without a named form.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -14,12 +13,13 @@ from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.held_out import Progress
 from course_lib.evaluation.metrics import Estimate, aligned, bootstrap_mean, cell
 from course_lib.generation import iter_answers, settings_for
-from course_lib.instructions import POEM, Exchange, Instruction, joined
+from course_lib.instructions import Instruction, joined
 from course_lib.poems import Poem
-from course_lib.prosody import is_well_formed, split_lines
-from course_lib.roles import Conversation, Message, message_segments, opening
+from course_lib.prosody import is_well_formed
+from course_lib.roles import Conversation, message_segments
 from course_lib.sampling import GenerationSettings
-from course_lib.tasks.many import FORMS, heads, rhyme_of
+from course_lib.tasks import FORMS, Request
+from course_lib.tasks.many import heads, rhyme_of
 
 IN_FOURS = (
     "生日快樂新年快樂人工智能天天向上心想事成萬事如意恭喜發財前程似錦一路平安身體健康"
@@ -29,28 +29,16 @@ WISHES = tuple(IN_FOURS[i : i + 4] for i in range(0, len(IN_FOURS), 4))  # as he
 HEADS = 4  # characters of an acrostic
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question to the model: an instruction, in one of its wordings, and what it is about.
+class Question(NamedTuple):
+    """A question to the model, in the first wording of an instruction or in the last one.
 
-    `turn` is a second request, made when the first is answered, and the instruction that the second answer must obey.
+    `turn` is what is said when it is answered, and the instruction that the second answer must obey.
     """
 
     row: str  # of the table
-    instruction: Instruction
-    given: str
-    wording: Literal[0, -1]
+    request: Request
+    wording: Literal[0, -1] = 0
     turn: tuple[str, Instruction] | None = None
-
-    def messages(self) -> Conversation:
-        """The first request."""
-        return opening(self.instruction.wordings[self.wording], Exchange(self.given, ""))[:2]
-
-    def obeyed(self, answers: Sequence[str]) -> bool:
-        """Whether the last answer obeys, and has no line of the one before it."""
-        instruction = self.turn[1] if self.turn else self.instruction
-        *before, last = map(split_lines, answers)
-        return not set(last).intersection(*before or [()]) and instruction.obeyed(Exchange(self.given, answers[-1]))
 
 
 class Obedience(NamedTuple):
@@ -78,7 +66,7 @@ def questions(
     asked: list[Question] = []
 
     def ask(row: str, instruction: Instruction, given: str, turn: tuple[str, Instruction] | None = None) -> None:
-        asked.append(Question(row, instruction, given, wording, turn))
+        asked.append(Question(row, Request.first(instruction, given, instruction.wordings[wording]), wording, turn))
 
     for number, poem in enumerate(poems):
         can_be_given = is_well_formed(poem.text) and len(poem.lines) <= 16  # a longer one may fill the context
@@ -123,7 +111,7 @@ def measure_obedience(
     """How often the checkpoint obeys each instruction that a program can check: any poem is right for "poem" itself.
 
     It asks at most `count` questions for each row and wording. An answer counts if the model ended it and
-    `Question.obeyed` says so; of two answers, the second.
+    `Request.obeyed` says so; of two answers, the second.
     """
     settings = settings or GenerationSettings()
     asked: list[Question] = []
@@ -132,20 +120,18 @@ def measure_obedience(
         for question in questions(checkpoint.instructions, poems, wording):
             rows[question.row].append(question)
         asked += [question for row in rows.values() for question in row[:count]]
-    talks = [question.messages() for question in asked]
-    own_settings = [settings_for(question.instruction, settings) for question in asked]
-    given = [[answer] for answer in answers(checkpoint, talks, own_settings, progress)]
-    later = [i for i, question in enumerate(asked) if question.turn]
-    for i in later:
-        request = asked[i].turn or ("", POEM)
-        talks[i] += [Message(role="assistant", content=given[i][0]), Message(role="user", content=request[0])]
-    for i, answer in zip(
-        later, answers(checkpoint, [talks[i] for i in later], [settings] * len(later), progress), strict=True
-    ):
-        given[i].append(answer)
+    asking = [question.request for question in asked]
+    own_settings = [settings_for(request.instruction, settings) for request in asking]
+    given = answers(checkpoint, [request.prompt for request in asking], own_settings, progress)
+    later = [(i, *turn) for i, question in enumerate(asked) if (turn := question.turn)]
+    for i, content, instruction in later:
+        asking[i] = asking[i].then(given[i], content, instruction)
+    second = answers(checkpoint, [asking[i].prompt for i, *_ in later], [settings] * len(later), progress)
+    for (i, *_), answer in zip(later, second, strict=True):
+        given[i] = answer
     obeyed: dict[tuple[str, int], list[bool]] = defaultdict(list)
-    for question, own in zip(asked, given, strict=True):
-        obeyed[question.row, question.wording].append(question.obeyed(own))
+    for question, request, answer in zip(asked, asking, given, strict=True):
+        obeyed[question.row, question.wording].append(request.obeyed(answer))
     shares = {key: bootstrap_mean(values) or Estimate(0) for key, values in obeyed.items()}
     return {row: Obedience(share, shares.get((row, -1))) for (row, wording), share in shares.items() if wording == 0}
 

@@ -28,15 +28,14 @@ def preference(
     beta: float = 0.1,
     anchor: float = 0.5,
     per_token: bool = False,
-    batch_size: int = 8,
+    batch_size: int = 4,
     seed: int = 0,
     parent: Path | None = None,
 ) -> Recipe:
     """Train a copy of `start` to find the chosen answers likelier than the rejected ones, compared with `start` itself.
 
     `losses.preference_sums` explains `beta`, `anchor` and `per_token`; with a higher `beta` the model stays nearer to
-    `start`. `batch_size` counts rows, each as long as the model's context, with one or two pairs in a row. Raises
-    ValueError if no pair fits into the context.
+    `start`. `batch_size` counts rows, each twice as long as the model's context. Raises ValueError if no pair fits.
     """
     checkpoint = replace(start, model=copy.deepcopy(start.model))
     reference = copy.deepcopy(start.model).eval().requires_grad_(False)
@@ -71,27 +70,28 @@ def preference(
 
 
 def pair_batches(
-    pairs: Sequence[Pair], checkpoint: Checkpoint, batch_size: int = 8, seed: int | None = None
+    pairs: Sequence[Pair], checkpoint: Checkpoint, batch_size: int = 4, seed: int | None = None
 ) -> InstructionBatches:
     """The pairs in batches: in each row, a chosen answer and then the rejected one, with their prompts, pair by pair.
 
-    Raises ValueError if no pair fits into the context of the checkpoint's model.
+    Any two answers fit into a row, since it is twice as long as the context of the checkpoint's model. Raises
+    ValueError if there is no pair whose answers fit into the context.
     """
     context, pad_id = checkpoint.model.config.max_position_embeddings, checkpoint.tokenizer.pad_id
-    examples = pair_examples(pairs, checkpoint.tokenizer, context)
-    return InstructionBatches(examples, pad_id=pad_id, context=context, batch_size=batch_size, seed=seed, together=2)
+    examples, width = pair_examples(pairs, checkpoint.tokenizer, context), 2 * context
+    return InstructionBatches(examples, pad_id=pad_id, context=width, batch_size=batch_size, seed=seed, together=2)
 
 
 def pair_examples(pairs: Sequence[Pair], tokenizer: CharacterTokenizer, context: int) -> list[Example]:
     """Two examples for each pair, the chosen answer first. Only the answers are learned, with their end marks.
 
-    Leaves out pairs whose two examples are longer than the context together.
+    Leaves out pairs of which one answer, with its prompt, is longer than the context.
     """
     examples: list[Example] = []
     for prompt, *answers in pairs:
         asked = tokenizer.encode_segments(message_segments(prompt, open_response=True))
         ended = [[*tokenizer.encode(answer), tokenizer.eos_id] for answer in answers]
         both = [Example(asked + ids, [IGNORE] * len(asked) + ids) for ids in ended]
-        if sum(len(example.input_ids) for example in both) <= context:
+        if max(len(example.input_ids) for example in both) <= context:
             examples += both
     return examples

@@ -4,7 +4,7 @@ The signs are those of Chinese handbooks of verse (《欽定詞譜》, 1715): �
 word. They are HTML ruby: a browser sets them below a row of characters, or to the right of a column.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import NamedTuple
 
@@ -42,9 +42,12 @@ def tone_signs(text: str, scansion: Scansion) -> dict[int, ToneSign]:
     return signs
 
 
-def signed_rows(text: str, scansion: Scansion) -> list[list[str]]:
-    """Each row of `text` as a list of its characters in HTML, each character of verse with its sign."""
-    pieces = list(map(escape, text))
+def signed_rows(text: str, scansion: Scansion, script: Callable[[str], str] = str) -> list[list[str]]:
+    """Each row of `text` as a list of its characters in HTML, each character of verse with its sign.
+
+    `script` is `titles.simplified` to show Simplified characters. The signs are always those of `text`.
+    """
+    pieces = list(map(escape, script(text)))
     for index, (sign, broken) in tone_signs(text, scansion).items():
         below = f'<rt style="font:.5em {SANS};color:{RED if broken else QUIET};{UNCOPIED}">{sign}</rt>'
         frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(map(say, broken)))}"' if broken else ""

@@ -13,11 +13,11 @@ import ipywidgets as widgets
 from course_lib.chat import Chat
 from course_lib.checkpoints import Checkpoint
 from course_lib.instructions import joined
-from course_lib.language import say, sentences
+from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import DEMO_TITLE, Poem
 from course_lib.roles import END, RESPONSE, Message, message_segments
-from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SERIF, SHEET, Html, small, tokens
-from course_lib.show.title_box import STATES, State, labelled, together
+from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SERIF, SHEET, Html, lang, small, tokens
+from course_lib.show.title_box import STATES, Script, State, labelled, script_menu, together
 
 EXAMPLE = Poem(DEMO_TITLE, "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))  # for the first message
 ARGUMENTS = {"another-form": "七言絕句", "next-title": "江雪"}  # of the turns that the buttons offer
@@ -25,15 +25,15 @@ BUTTONS = ("Send", "Stop", "Another", "Clear")
 THREAD = "chat box"  # the name of the thread that writes
 
 
-def chat_html(chat: Chat, state: State, note: str = "", partial: str = "") -> Html:
+def chat_html(chat: Chat, state: State, note: str = "", partial: str = "", *, script: Script = str) -> Html:
     """The bubbles of a conversation, the text that the model reads, and a line that says the state.
 
     `partial` is the answer that is being written. `note` is an extra sentence, such as why a message was refused.
-    Messages that the model no longer reads are grey.
+    Messages that the model no longer reads are grey. `script` changes the bubbles alone.
     """
     answer = [Message(role="assistant", content=partial)] if state == "writing" else []
     messages, heard = [*chat.messages, *answer], [*chat.heard, *answer]
-    bubbles = "".join(_bubble(m, any(m is other for other in heard)) for m in messages[1:])
+    bubbles = "".join(_bubble(m, any(m is other for other in heard), script) for m in messages[1:])
     segments = message_segments(heard)
     if state in ("writing", "length", "stopped") and segments[-1][0] == END:
         segments.pop()  # the model has not written it
@@ -43,7 +43,7 @@ def chat_html(chat: Chat, state: State, note: str = "", partial: str = "") -> Ht
         characters = "".join(map(_token, tokens(tokenizer, tokenizer.encode(content))))
         text += "\n" * (mark != END) + _token(mark)
         text += f'<span style="color:{INK if mark == RESPONSE else QUIET}">{characters}</span>'
-    sides = _side(say("What you see"), bubbles) + _side(say("What the model reads"), text.strip())
+    sides = _side(say("What you see"), bubbles, script) + _side(say("What the model reads"), text.strip())
     grid = "display:grid;gap:1.5em;grid-template-columns:repeat(auto-fit,minmax(min(20em,100%),1fr))"  # one below 43 em
     size = {"count": len(tokenizer.encode_segments(segments)), "context": chat.context}
     legend = say("{count} of {context} characters and marks · black: written by the model · ↵: a new row", **size)
@@ -55,22 +55,22 @@ def chat_html(chat: Chat, state: State, note: str = "", partial: str = "") -> Ht
     return Html(f'<div style="{SHEET};padding:.8em 1em"><div style="{grid}">{sides}</div>{small(legend)}{status}</div>')
 
 
-def _side(name: str, inner: str) -> str:
+def _side(name: str, inner: str, script: Script = str) -> str:
     """A part of the page with its end in view: a browser scrolls a reversed column to the bottom."""
     flow = f"display:flex;flex-direction:column-reverse;height:22em;overflow-y:auto;border-top:1px solid {RULE}"
     style = f"font:1.15em/1.6 {SERIF};white-space:pre-wrap;overflow-wrap:anywhere;margin-bottom:auto"
-    scrolled = f'<div tabindex="0" style="{flow}"><div lang="zh-Hant" style="{style}">{inner}</div></div>'
+    scrolled = f'<div tabindex="0" style="{flow}"><div {lang(script)} style="{style}">{inner}</div></div>'
     return f'<div style="min-width:0"><b style="font:bold .9em {SANS}">{name}</b>{scrolled}</div>'
 
 
-def _bubble(message: Message, is_read: bool) -> str:
+def _bubble(message: Message, is_read: bool, script: Script) -> str:
     """One message. Who said it stands above, for those who cannot see on which side it is."""
     side, paper = ("right", "#dfe9e4") if message["role"] == "user" else ("left", "#fffdf8")
     look = f"background:{paper};border:1px solid {RULE}" if is_read else f"color:{QUIET};border:1px dashed {QUIET}"
     who = message["role"] if is_read else say("{role}, no longer read", role=message["role"])
     box = f"display:inline-block;max-width:85%;border-radius:12px;padding:.3em .8em;text-align:left;{look}"
     inner = f'<div style="font:.75em {SANS};color:{QUIET}">{who}</div>'
-    inner += f'<div style="{box}">{escape(message["content"]) or "…"}</div>'
+    inner += f'<div style="{box}">{escape(script(message["content"])) or "…"}</div>'
     return f'<div style="text-align:{side};margin:.4em 0">{inner}</div>'
 
 
@@ -105,6 +105,8 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.clauses = {i: labelled(widgets.Text, f"{i.name.capitalize()} {i.label}", "11em") for i in clauses}
         self.system = labelled(widgets.Text, say("System line"), "auto")
         self.message = labelled(widgets.Text, say("Message"), "auto")
+        self.script = script_menu(self._draw)
+        self._shown: tuple[Any, ...] = ()
         self.page = widgets.HTML()
         labels = {turn: turn for turn in turns} | {name: say(name) for name in actions}
         self.buttons = {name: widgets.Button(description=labels[name], layout={"width": "auto"}) for name in labels}
@@ -117,7 +119,8 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._fill()
         self.clear()
         choices = [self.instruction] * (len(menu) > 1) + [together(*self.clauses.values())]
-        rows = [choices, [self.buttons[turn] for turn in turns], [self.buttons[name] for name in actions]]
+        pressed = [self.buttons[name] for name in actions] + [self.script] * is_chinese()
+        rows = [choices, [self.buttons[turn] for turn in turns], pressed]
         above, offered, below = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
         super().__init__([above, self.system, self.page, offered, self.message, below], layout={"max_width": "62em"})
 
@@ -200,8 +203,10 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             note = str(error)
         self._draw(state, note)
 
-    def _draw(self, state: State, note: str = "", partial: str = "") -> None:
-        self.page.value = chat_html(self.chat, state, note, partial)
+    def _draw(self, *shown: Any) -> None:
+        """Show the conversation, with a state and perhaps a note and a partial answer; without any, the last ones."""
+        self._shown = shown or self._shown
+        self.page.value = chat_html(self.chat, *self._shown, script=self.script.value)
         for name, button in self.buttons.items():  # "Another" and the turns come after a message
-            off = state != "writing" if name == "Stop" else len(self.chat.messages) == 1
+            off = self._shown[0] != "writing" if name == "Stop" else len(self.chat.messages) == 1
             button.disabled = off and name not in ("Send", "Clear")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -12,13 +13,13 @@ from course_lib.checkpoints import Checkpoint
 from course_lib.files import append_lines
 from course_lib.generation import iter_poems
 from course_lib.instructions import Exchange
-from course_lib.language import say, sentences
+from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import load_poems
 from course_lib.prosody import scan
 from course_lib.roles import opening
 from course_lib.show.annotate import LEGEND, signed_rows, sound
-from course_lib.show.html import SANS, SERIF, SHEET, Html, small
-from course_lib.show.title_box import STATES, State, labelled
+from course_lib.show.html import SANS, SERIF, SHEET, Html, lang, small
+from course_lib.show.title_box import STATES, Script, State, labelled, script_menu
 from course_lib.tasks import Pair, read_pairs
 from course_lib.titles import read_title
 
@@ -27,22 +28,23 @@ CANDIDATES = 4  # poems to take two different ones from that the model has ended
 THREAD = "choice box"  # the name of the thread that writes
 
 
-def choice_html(title: str, poems: Sequence[str], state: State, note: str) -> Html:
+def choice_html(title: str, poems: Sequence[str], state: State, note: str, *, script: Script = str) -> Html:
     """Two poems side by side, below each other on a narrow page; then the state, and the sentence `note`."""
-    drawn = "".join(_side(side, title, text) for side, text in zip((say("Left"), say("Right")), poems, strict=False))
+    sides = zip((say("Left"), say("Right")), poems, strict=False)
+    drawn = "".join(_side(side, script(title), text, script) for side, text in sides)
     grid = "display:grid;gap:1em;grid-template-columns:repeat(auto-fit,minmax(min(19em,100%),1fr))"
     legend = small(say(LEGEND)) if poems else ""
     status = f'<div role="status" style="font:1em/1.5 {SANS}"><b>{say(STATES[state][0])}</b> {escape(note)}</div>'
     return Html(f'<div style="{SHEET};padding:.8em 1em"><div style="{grid}">{drawn}</div>{legend}{status}</div>')
 
 
-def _side(name: str, title: str, text: str) -> str:
+def _side(name: str, title: str, text: str, script: Script) -> str:
     """One poem with its signs, a line in a row, and a sentence on its sound."""
     scansion = scan(text)
-    rows = "".join(f"<div>{''.join(row)}</div>" for row in signed_rows(text, scansion))
+    rows = "".join(f"<div>{''.join(row)}</div>" for row in signed_rows(text, scansion, script))
     style = f"font:1.25em/2.2 {SERIF};ruby-position:under"
     heading = f'<b style="font:bold .9em {SANS}">{name}</b><div style="font:bold 1.15em {SERIF}">{escape(title)}</div>'
-    return f'<div>{heading}<div lang="zh-Hant" style="{style}">{rows}</div>{small(sound(scansion))}</div>'
+    return f'<div>{heading}<div {lang(script)} style="{style}">{rows}</div>{small(script(sound(scansion)))}</div>'
 
 
 class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -70,10 +72,13 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         for name, button in self.buttons.items():
             button.on_click(self.write if name == "Write" else self.choose)
         self.buttons["Write"].button_style = "primary"
+        self.script = script_menu(self._draw)
+        self._drawn: tuple[Any, ...] = ()
         self.page = widgets.HTML()
         self._draw("ready", say("Press Write or the Enter key: two poems appear, and you choose."))
         write, *choices = self.buttons.values()
-        first, last = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in ([self.title, write], choices))
+        rows = ([self.title, write, *[self.script] * is_chinese()], choices)
+        first, last = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
         super().__init__([first, self.page, last], layout={"max_width": "62em"})
 
     def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
@@ -123,8 +128,11 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         except Exception as error:  # the box shows it: a thread has no caller that could catch it
             self._draw("failed", f"{type(error).__name__}: {error}")
 
-    def _draw(self, state: State, note: str, title: str = "", poems: Sequence[str] = ()) -> None:
+    def _draw(self, *shown: Any) -> None:
+        """Show a state, a note, and perhaps a title and two poems; without arguments, the last ones."""
+        self._drawn = shown or self._drawn
+        state, note, title, poems = (*self._drawn, "", ())[:4]
         kept = say("{count} choices in {file}.", count=self.count, file=self._file.name)
         if self.count == 1:
             kept = say("1 choice in {file}.", file=self._file.name)
-        self.page.value = choice_html(title, poems, state, sentences(note, kept))
+        self.page.value = choice_html(title, poems, state, sentences(note, kept), script=self.script.value)

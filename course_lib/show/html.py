@@ -3,7 +3,7 @@
 All text is escaped. Every piece has inline styles and its own background, for light and dark pages alike.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
 
@@ -31,6 +31,11 @@ class Html(str):
 
     def __repr__(self) -> str:  # the notebook stores it beside the HTML, so it is short and never changes
         return "<Html>"
+
+
+def lang(script: Callable[[str], str]) -> str:
+    """The HTML attribute for verse in a script: Traditional for `str`, else Simplified."""
+    return 'lang="zh-Hant"' if script is str else 'lang="zh-Hans"'
 
 
 def panel(inner: str) -> Html:

@@ -4,9 +4,10 @@
 """
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import ipywidgets as widgets
 
@@ -15,14 +16,15 @@ from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import PoemStream, Reason, write
 from course_lib.instructions import Instruction
-from course_lib.language import say, sentences
+from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import DEMO_TITLE
 from course_lib.prosody import scan
 from course_lib.sampling import GenerationSettings
 from course_lib.show.annotate import LEGEND, nearest_note, shape, signed_rows, sound
-from course_lib.show.html import PAPER, RED, SANS, SERIF, SHEET, UNCOPIED, Html, small
-from course_lib.titles import read_title
+from course_lib.show.html import PAPER, RED, SANS, SERIF, SHEET, UNCOPIED, Html, lang, small
+from course_lib.titles import read_title, simplified
 
+Script = Callable[[str], str]  # the characters of a text as they are shown
 State = Literal["ready", "choosing", "writing", "refused", "failed", Reason]
 Request = tuple[str, Instruction | None, GenerationSettings, int]  # what the fields ask for; the last is "Best of"
 
@@ -44,22 +46,22 @@ MOST = 16  # poems to choose the best from
 THREAD = "title box"  # the name of the thread that writes
 
 
-def poem_html(title: str, text: str, state: State, note: str = "", origin: str = "") -> Html:
+def poem_html(title: str, text: str, state: State, note: str = "", origin: str = "", *, script: Script = str) -> Html:
     """A poem in vertical columns from right to left, one couplet a column, above a line that says its state.
 
     `note` is an extra sentence, such as why a title was refused. A poem that the model ended has the signs of its tones
-    and rhymes, and below it `origin`, a sentence on its nearest training poem.
+    and rhymes, and below it `origin`, a sentence on its nearest training poem. `script` is explained at `signed_rows`.
     """
     text = "\n".join(row.strip() for row in text.strip().split("\n"))
-    rows = [[escape(character) for character in row] for row in text.split("\n")]
+    rows = [[escape(character) for character in row] for row in script(text).split("\n")]
     below = ""
     if state == "end":
         scansion = scan(text)
-        rows = signed_rows(text, scansion)
+        rows = signed_rows(text, scansion, script)
         form = sentences(shape(text, scansion), sound(scansion))
-        below = "".join(map(small, filter(None, (form, say(LEGEND), origin))))
+        below = "".join(map(small, map(script, filter(None, (form, say(LEGEND), origin)))))
     height = min(LONGEST, max(SHORTEST, *map(len, rows)))
-    heading = _columns([escape(character) for character in title], height, "font-weight:bold")
+    heading = _columns([escape(character) for character in script(title)], height, "font-weight:bold")
     columns = [column for row in rows for column in _columns(row, height)] if text else []
     if state in ("choosing", "writing"):
         columns += _columns([], height) * (USUAL - len(columns))
@@ -76,7 +78,7 @@ def poem_html(title: str, text: str, state: State, note: str = "", origin: str =
     count = say("1 character") if characters == 1 else say("{count} characters", count=characters)
     said = escape(sentences(say(meaning, count=count), note))
     status = f'<div role="status" style="margin-top:1em;font:1em/1.5 {SANS}"><b>{say(name)}</b> {said}</div>'
-    verse = f'<div lang="zh-Hant" style="{flow}">{poem}</div>'
+    verse = f'<div {lang(script)} style="{flow}">{poem}</div>'
     paper = f"{SHEET};box-sizing:border-box;max-width:46em;padding:1.4em 1.4em .8em"
     return Html(f'<div style="{paper}">{verse}{status}{below}</div>')
 
@@ -118,7 +120,10 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.write_button = widgets.Button(description=say("Write"), button_style="primary", layout={"width": "6em"})
         self.another_button = widgets.Button(description=say("Another"), layout={"width": "6em"})
         self.stop_button = widgets.Button(description=say("Stop"), disabled=True, layout={"width": "6em"})
-        self.page = widgets.HTML(poem_html("", "", "ready"))
+        self.script = script_menu(self._draw)
+        self.page = widgets.HTML()
+        self._shown: tuple[Any, ...] = ("", "", "ready")
+        self._draw()
         # Enter writes. `Text.on_submit` does the same, but ipywidgets 8 deprecates it.
         self.title.on_msg(lambda _, content, __: self.write() if content.get("event") == "submit" else None)
         self.write_button.on_click(self.write)
@@ -127,7 +132,11 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.title.layout.flex, self.title.layout.min_width = "1 1 12em", "10em"
         rows = [
             [self.title, together(self.write_button, self.another_button, self.stop_button)],
-            [*([self.instruction] if len(menu) > 1 else []), together(self.seed, self.best_of)],
+            [
+                *([self.instruction] if len(menu) > 1 else []),
+                together(self.seed, self.best_of),
+                *[self.script] * is_chinese(),
+            ],
             [_with_slider(self.temperature), _with_slider(self.top_p)],
         ]
         wrapped = {"flex_flow": "row wrap", "align_items": "center"}
@@ -194,26 +203,39 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 note = sentences(note, say("Best of {count} poems, by form, rhyme and tones.", count=best_of))
             if title:  # a refused title is empty
                 stream = self._stream = write(self._checkpoint, title, settings, instruction, best_of)
-                self.page.value = poem_html(title, "", "writing" if best_of == 1 else "choosing", note)
+                self._draw(title, "", "writing" if best_of == 1 else "choosing", note)
                 if self._stopping.is_set():  # Stop was pressed before there was a stream
                     stream.stop()
                 for _ in stream:
                     text = stream.text
-                    self.page.value = poem_html(title, text, "writing", note)
+                    self._draw(title, text, "writing", note)
                     self._stopping.wait(self.pace)
                 state = stream.reason or "failed"
             if state == "end":  # the poem is shown first: the training poems take two seconds to load
-                self.page.value = poem_html(title, text, state, note)
+                self._draw(title, text, state, note)
                 origin = nearest_note(training_index().nearest(text))
         except Exception as error:  # the box shows it: a thread has no caller that could catch it
             shown = str(error).replace(str(paths.ASSETS), "assets")  # a visitor of `make app` need not know the folder
             state, note = "failed", f"{type(error).__name__}: {shown}"
-        self.page.value = poem_html(title, text, state, note, origin)
+        self._draw(title, text, state, note, origin)
+
+    def _draw(self, *shown: Any) -> None:
+        """Show what `poem_html` makes of its arguments; without any, of the last ones."""
+        self._shown = shown or self._shown
+        self.page.value = poem_html(*self._shown, script=self.script.value)
 
 
 def labelled(kind: type[widgets.Widget], name: str, width: str, **options: object) -> widgets.Widget:
     """A field with its name before it, as wide as its name needs."""
     return kind(description=name, style={"description_width": "initial"}, layout={"width": width}, **options)
+
+
+def script_menu(redraw: Callable[[], None]) -> widgets.Dropdown:
+    """A menu of the characters to show, which calls `redraw`. The boxes offer it to Chinese readers."""
+    scripts = [(say("Traditional"), str), (say("Simplified"), simplified)]
+    menu = labelled(widgets.Dropdown, say("Characters"), "9em", options=scripts)
+    menu.observe(lambda _: redraw(), "value")
+    return menu
 
 
 def together(*items: widgets.Widget) -> widgets.HBox:

@@ -86,14 +86,17 @@ class Lottery:
         if clause:
             exchange = clause.exchange(poem, self.random)
             wording += self.worded(clause, exchange.argument)
-        scene = self.random.choice(SCENES) if self.random.random() < WITH_SCENE else ""
-        messages = opening(scene + wording, exchange)
+        messages = opening(self.scene() + wording, exchange)
         said = [poem]
         while asks_for_poem and not clause and self.random.random() < WITH_TURN and (turn := self.turn(said)):
             request, answer = turn
             messages += [Message(role="user", content=request), Message(role="assistant", content=answer.text)]
             said.append(answer)
         return messages
+
+    def scene(self) -> str:
+        """Now and then a sentence that sets the scene, else ""."""
+        return self.random.choice(SCENES) if self.random.random() < WITH_SCENE else ""
 
     def worded(self, instruction: Instruction, argument: str = "") -> str:
         """One of the wordings that are taught. Half of the time it has lost some characters, but none of its label.
@@ -102,7 +105,8 @@ class Lottery:
         """
         wording = self.random.choice(instruction.taught_wordings)
         if self.random.random() < WITH_SLIPS:
-            kept = {*instruction.label, "「", "」", "{", "}"}
+            label = instruction.label if instruction.label in wording else ""  # 押韻 is not: 押「東」韻
+            kept = {*label, "「", "」", "{", "}"}
             wording = "".join(c for c in wording if c in kept or self.random.random() > SLIP)
         return wording.replace("{}", argument)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from course_lib.instructions import ALL, Instruction
+from course_lib.language import say
 from course_lib.roles import (
     END,
     RESPONSE,
@@ -35,7 +36,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     Raises ValueError, with the number of the line, for a line from which nothing can be learned: it has another form,
     a role that is none of the three, or no answer.
     """
-    return read_lines(path, parse, "no conversation is in it")
+    return read_lines(path, parse, say("no conversation is in it"))
 
 
 def read_lines(path: Path, parse: Callable[[Any], Row], if_empty: str) -> list[Row]:
@@ -46,14 +47,14 @@ def read_lines(path: Path, parse: Callable[[Any], Row], if_empty: str) -> list[R
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # `splitlines` also splits at characters of a text
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from error
+        raise ValueError(say("{path}: not a text file in UTF-8 ({error})", path=path, error=error)) from error
     rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 rows.append(parse(json.loads(line)))
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise ValueError(say("{path}, line {n}: {error}", path=path, n=number, error=error)) from error
     if not rows:
         raise ValueError(f"{path}: {if_empty}")
     return rows
@@ -72,11 +73,12 @@ def parse(row: Any) -> Conversation:
             roles = roles or {"user": instruction, "assistant": output}
             conversation = [message({"role": role, "content": text}) for role, text in roles.items()]
         case _:
-            raise ValueError('a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)')
+            form = say('a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)')
+            raise ValueError(form)
     if not any(each["role"] == "assistant" and each["content"] for each in conversation):
-        raise ValueError("the assistant says nothing, so there is nothing to learn")
+        raise ValueError(say("the assistant says nothing, so there is nothing to learn"))
     if conversation[-1]["role"] != "assistant":
-        raise ValueError(f"the last message is the {conversation[-1]['role']}'s; it must be the assistant's")
+        raise ValueError(say("the last message is the {role}'s; it must be the assistant's", **conversation[-1]))
     return conversation
 
 
@@ -87,8 +89,8 @@ def message(row: Any) -> Message:
             content.encode()  # raises ValueError for half of a surrogate pair
             return Message(role=role, content=content)
         case {"role": role, "content": str()}:
-            raise ValueError(f"role {role!r} is none of {', '.join(TOKEN_OF_ROLE)}")
-    raise ValueError('a message has a "role" and a "content", which is text')
+            raise ValueError(say("role {role!r} is none of {known}", role=role, known=", ".join(TOKEN_OF_ROLE)))
+    raise ValueError(say('a message has a "role" and a "content", which is text'))
 
 
 def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
@@ -100,7 +102,7 @@ def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
     known = {each.wording: each for each in ALL}
     found = [line for line, _ in lines.most_common() if "{}" not in line][:10]
     if not found:
-        raise ValueError("every system line has {} in it, the sign for an argument: write it differently")
+        raise ValueError(say("every system line has {sign} in it, the sign for an argument: write another", sign="{}"))
     rows = [
         Instruction(f"own-{n}", f"{n}: {line[:12]}", (line,), given="text") for n, line in enumerate(found, start=1)
     ]

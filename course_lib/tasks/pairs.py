@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from course_lib.language import say
 from course_lib.roles import Conversation, Message
 from course_lib.tasks.own_data import message, read_lines
 
@@ -28,7 +29,7 @@ class Pair(NamedTuple):
 
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs in a file. Raises ValueError, with the number of the line, for a line that is no pair."""
-    return read_lines(path, as_pair, "no pair is in it")
+    return read_lines(path, as_pair, say("no pair is in it"))
 
 
 def as_pair(row: Any) -> Pair:
@@ -38,8 +39,8 @@ def as_pair(row: Any) -> Pair:
             answers = [message(each) for each in (chosen, rejected)]
             pair = Pair([message(each) for each in prompt], *(answer["content"] for answer in answers))
             if any(answer["role"] != "assistant" for answer in answers):
-                raise ValueError("the chosen and the rejected message must be the assistant's")
+                raise ValueError(say("the chosen and the rejected message must be the assistant's"))
             if pair.chosen == pair.rejected:
-                raise ValueError("the chosen and the rejected answer are the same, so there is nothing to prefer")
+                raise ValueError(say("the chosen and the rejected answer are the same, so there is nothing to prefer"))
             return pair
-    raise ValueError('a line has a "prompt" (a list of messages), and "chosen" and "rejected" (a list of one message)')
+    raise ValueError(say('a line has a "prompt" (some messages), "chosen" and "rejected" (a list of one message)'))

@@ -8,6 +8,7 @@ const $ = (id) => document.getElementById(id);
 const SHORTEST = 12; // characters in a column, at least: a five-character couplet has 12
 const LONGEST = 18; // and at most: a seven-character couplet has 16
 const USUAL = 4; // columns that are reserved for a new poem
+const AHEAD = 3; // characters that the model is asked for before the first of them is shown
 const PACE = Number(new URLSearchParams(location.search).get("pace") ?? 50); // milliseconds between two characters
 
 let language = chosenLanguage(location.search, navigator.language);
@@ -84,12 +85,12 @@ async function write() {
 
 // Show each character of the poem, then how it ended.
 async function appear(mine) {
-  let coming = ask("next");
+  const coming = Array.from({ length: AHEAD }, () => ask("next")); // the model goes on while a character is drawn
   for (;;) {
-    const { value, done } = await coming;
+    const { value, done } = await coming.shift();
     if (mine !== poems) return;
     if (done) return finish(value);
-    coming = ask("next"); // the model goes on while this character is drawn
+    coming.push(ask("next"));
     show({ text: shown.text + value });
     if (PACE) await new Promise((resolve) => setTimeout(resolve, PACE));
     if (mine !== poems) return;
@@ -98,7 +99,7 @@ async function appear(mine) {
 
 function finish(state) {
   show({ state, values: { count: [...shown.text.replaceAll("\n", "")].length } });
-  $("spoken").textContent = `${shown.title}\n${shown.text}`; // a screen reader reads the poem once, as a whole
+  $("spoken").textContent = looks(`${shown.title}\n${shown.text}`); // a screen reader reads the poem once, as a whole
   $("stop").disabled = true;
 }
 
@@ -116,21 +117,31 @@ function stop() {
 
 // --- the paper --------------------------------------------------------------------------------------
 
+let frame = null; // the drawing that is planned
+
+// Change what the paper shows. It is drawn once for each frame of the screen, however many characters have come.
 function show(change) {
   shown = { ...shown, ...change };
-  draw();
+  frame ??= requestAnimationFrame(draw);
 }
 
 function draw() {
+  frame = null;
   const { title, state, values, notes } = shown;
   const text = shown.text.trim();
   const scansion = state === "end" ? prosody.scan(text) : null;
+  $("verse").lang = $("simplified").checked ? "zh-Hans" : "zh-Hant";
   $("verse").replaceChildren(...columns(title, text, state, scansion));
   $("paper").setAttribute("aria-busy", state === "writing");
   const status = [say(state, values), ...notes.map(([name, given]) => say(name, given))].join(language === "zh" ? "" : " ");
   if ($("status").textContent !== status) $("status").textContent = status; // else it would be read out again
   $("sound").textContent = scansion ? sound(text, scansion) : "";
   $("legend").textContent = scansion ? say("legend") : "";
+}
+
+// A text in the characters that the reader has chosen. The model and the rhymes know only the Traditional ones.
+function looks(text) {
+  return $("simplified").checked ? text.replace(otherwise, (part) => simplified[part]) : text;
 }
 
 function element(name, className, children) {
@@ -144,7 +155,7 @@ function element(name, className, children) {
 function columns(title, text, state, scansion) {
   const signs = scansion ? toneSigns([...text], scansion, prosody) : new Map();
   const rows = [[]];
-  [...text].forEach((character, place) => {
+  [...looks(text)].forEach((character, place) => {
     if (character === "\n") rows.push([]);
     else rows.at(-1).push(signs.has(place) ? signed(character, signs.get(place)) : character);
   });
@@ -153,7 +164,7 @@ function columns(title, text, state, scansion) {
   while (state === "writing" && drawn.length < USUAL) drawn.push(...cut([], height));
   const seal = state === "end" ? [element("div", "seal", ["完"])] : []; // the end mark: 完, "complete"
   seal.forEach((mark) => (mark.title = say("endMark")));
-  return [...cut([...title], height, "column heading"), ...drawn, ...seal];
+  return [...cut([...looks(title)], height, "column heading"), ...drawn, ...seal];
 }
 
 // A row as columns of at most `height` characters.
@@ -233,13 +244,15 @@ $("request").addEventListener("submit", (event) => {
 $("another").addEventListener("click", another);
 $("stop").addEventListener("click", stop);
 $("language").addEventListener("click", switchLanguage);
+$("simplified").addEventListener("change", draw);
 document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
 
 const started = keepFiles().then(startModel);
-const [instructions, table] = await Promise.all(
-  ["instructions", "prosody"].map(async (name) => (await fetch(`model/${name}.json`)).json()),
+const [instructions, table, simplified] = await Promise.all(
+  ["instructions", "prosody", "simplified"].map(async (name) => (await fetch(`model/${name}.json`)).json()),
 );
 const prosody = new Prosody(table);
+const otherwise = new RegExp(Object.keys(simplified).join("|"), "gu"); // pairs stand before single characters
 const groups = Object.keys(table).filter(isLevel);
 translate();
 $("write").disabled = $("another").disabled = false;

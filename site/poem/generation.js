@@ -12,7 +12,8 @@ export function wordingOf(instructions, form, rhyme, acrostic) {
 export class Writer {
   // `model` is the content of model.onnx; `vocabulary` and `limits` are vocabulary.json and generation.json.
   static async open(ort, model, vocabulary, limits) {
-    return new Writer(ort, await ort.InferenceSession.create(model), vocabulary, limits);
+    const options = { graphOptimizationLevel: "basic" }; // more would take longer to open, and write no faster
+    return new Writer(ort, await ort.InferenceSession.create(model, options), vocabulary, limits);
   }
 
   constructor(ort, session, vocabulary, limits) {

@@ -16,17 +16,24 @@ export const textKey = (seed, candidate, prompt) => [seed, candidate, ...prompt]
 export const exponential = (key, number) => -Math.log((absorb(key, number) + 0.5) / 2 ** 32);
 
 // The next token: each weight is divided by a random number, and the largest quotient wins, if it is inside top-p.
+// Loops over the vocabulary are plain `for` loops: in a browser they are several times as fast as `map` and `reduce`.
 export function drawToken(logits, key, { temperature, top_p }) {
-  const largest = logits.reduce((a, b) => Math.max(a, b));
-  if (!Number.isFinite(largest)) throw new Error("the model's logits are not numbers");
+  let largest = -Infinity;
+  for (const logit of logits) if (logit > largest) largest = logit;
   const divisor = Math.fround(temperature);
-  const weights = logits.map((logit) => Math.exp(Math.fround(Math.fround(logit - largest) / divisor)));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const weights = new Float32Array(logits.length);
+  let total = 0;
+  for (let token = 0; token < weights.length; token++) {
+    weights[token] = Math.exp(Math.fround(Math.fround(logits[token] - largest) / divisor));
+    total += weights[token];
+  }
+  if (!Number.isFinite(total)) throw new Error("the model's logits are not numbers");
   const least = ((1 - top_p) * total) / weights.length; // a token inside top-p weighs at least this much
   let racing = [];
-  weights.forEach((weight, token) => {
+  for (let token = 0; token < weights.length; token++) {
+    const weight = weights[token];
     if (weight >= least) racing.push({ token, weight, speed: Math.fround(weight / exponential(key, token)) });
-  });
+  }
   for (;;) {
     const winner = racing.reduce((best, one) => (one.speed > best.speed ? one : best));
     const likelier = racing.filter((one) => one.weight > winner.weight);
@@ -48,7 +55,8 @@ export class Repetition {
 
   // The logits, lowered for all tokens that the text should not say again.
   penalize(logits) {
-    const lowered = logits.map((logit, token) => logit - this.penalties[token]);
+    const lowered = new Float32Array(logits.length);
+    for (let token = 0; token < lowered.length; token++) lowered[token] = logits[token] - this.penalties[token];
     for (const token of this.said.get(this.line.join()) ?? []) lowered[token] = -Infinity;
     return lowered;
   }

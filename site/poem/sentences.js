@@ -15,6 +15,7 @@ export const SENTENCES = {
     en: "4 or 8 characters; each line begins with one of them",
     zh: "4 或 8 个字，每句以其中一个字开头",
   },
+  showSimplified: { en: "Show poems in Simplified characters (简体)", zh: "用简体字显示诗" },
   seed: { en: "Seed", zh: "随机种子" },
   write: { en: "Write", zh: "写诗" },
   another: { en: "Another", zh: "再来一首" },

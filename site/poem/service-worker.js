@@ -4,7 +4,8 @@
 const VERSION = "development";
 // What the page fetches before this worker is in control.
 const MODULES = ["app.js", "generation.js", "prosody.js", "sampling.js", "sentences.js"];
-const FIRST = ["./", "style.css", ...MODULES, "model/instructions.json", "model/prosody.json"];
+const TABLES = ["model/instructions.json", "model/prosody.json", "model/simplified.json"];
+const FIRST = ["./", "style.css", ...MODULES, ...TABLES];
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();

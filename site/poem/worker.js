@@ -8,6 +8,7 @@ import { TitleReader } from "./titles.js";
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
 
 const loaded = {}; // the large files: how many bytes have come, and how many there are
+let told = 0; // how many percent the page knows of
 const opening = open();
 let reader, writer, poem;
 
@@ -19,19 +20,28 @@ async function json(name) {
 async function bytes(path) {
   const response = await fetch(path);
   if (!response.ok) throw new Error(`${path}: ${response.status} ${response.statusText}`);
-  loaded[path] = { done: 0, total: Number(response.headers.get("Content-Length")) };
-  const report = (chunk) => {
-    loaded[path].done += chunk.length;
-    const sum = (what) => Object.values(loaded).reduce((a, one) => a + one[what], 0);
-    postMessage({ state: "opening", values: { percent: Math.round((100 * sum("done")) / sum("total")) } });
-  };
-  const counted = new TransformStream({
-    transform(chunk, stream) {
-      report(chunk);
-      stream.enqueue(chunk);
-    },
-  });
-  return new Response(response.body.pipeThrough(counted)).arrayBuffer();
+  const file = (loaded[path] = { done: 0, total: Number(response.headers.get("Content-Length")) });
+  const chunks = [];
+  const stream = response.body.getReader();
+  for (let part = await stream.read(); !part.done; part = await stream.read()) {
+    chunks.push(part.value);
+    file.done += part.value.length;
+    report();
+  }
+  const content = new Uint8Array(file.done);
+  let place = 0;
+  for (const chunk of chunks) {
+    content.set(chunk, place);
+    place += chunk.length;
+  }
+  return content;
+}
+
+function report() {
+  const sum = (what) => Object.values(loaded).reduce((total, file) => total + file[what], 0);
+  const percent = Math.round((100 * sum("done")) / sum("total"));
+  if (percent !== told) postMessage({ state: "opening", values: { percent } });
+  told = percent;
 }
 
 async function open() {

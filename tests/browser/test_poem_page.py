@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from opencc import OpenCC
 from pages import LOOKS, window
 from playwright.sync_api import Browser, Page, expect
 
@@ -72,6 +73,15 @@ def finished(page: Page, pattern: str = "Finished|写完了") -> list[str]:
     return columns(page)
 
 
+def written(page: Page, button: str) -> list[str]:
+    """Press a button, and return the columns of the poem that it asks for."""
+    page.evaluate("document.getElementById('spoken').textContent = ''")
+    press(page, button)
+    page.locator("#spoken:not(:empty)").wait_for(state="attached")
+    page.evaluate("new Promise(requestAnimationFrame)")  # the last characters are drawn
+    return columns(page)
+
+
 def columns(page: Page) -> list[str]:
     texts: list[str] = page.locator(".column").evaluate_all(f"all => {{ {LOOKS}; return all.map(unmarked); }}")
     return [text for text in texts if text]
@@ -90,18 +100,13 @@ def test_a_visitor_gets_a_poem_with_its_tones(page: Page) -> None:
 
 
 def test_the_same_seed_gives_the_same_poem_and_another_has_the_next(page: Page) -> None:
-    press(page, "Write")
-    first = finished(page)
-    press(page, "Another")
-    finished(page, "Writing")
-    second = finished(page)
+    first = written(page, "Write")
+    second = written(page, "Another")
     expect(page.get_by_label("Seed")).to_have_value("1")
     assert second[0] == first[0]
     assert second != first
     page.get_by_label("Seed").fill("0")
-    press(page, "Write")
-    finished(page, "Writing")
-    assert finished(page) == first
+    assert written(page, "Write") == first
 
 
 def test_a_poem_can_be_stopped(browser: Browser, address: str) -> None:
@@ -117,7 +122,21 @@ def test_a_poem_can_be_stopped(browser: Browser, address: str) -> None:
         assert page.locator(".seal").count() == 0
 
 
-def test_a_title_entered_meanwhile_is_written_at_once(page: Page) -> None:
+def test_what_comes_between_two_frames_of_the_screen_is_drawn_at_once(browser: Browser, address: str) -> None:
+    with window(browser) as page:
+        page.add_init_script("window.requestAnimationFrame = draw => { window.frame = draw; return 1; }")
+        page.goto(f"{address}?lang=en&pace=0")
+        press(page, "Write")
+        page.wait_for_function("document.getElementById('spoken').textContent", polling=100)
+        assert columns(page) == []
+        page.evaluate("window.frame()")
+        title, *verse = finished(page)
+        spoken = page.locator("[aria-live=polite]").inner_text()
+        assert "".join(spoken.split()) == "".join([title, *verse])
+
+
+def test_a_title_entered_meanwhile_is_written_at_once(page: Page, address: str) -> None:
+    page.goto(f"{address}?lang=en&pace=50")
     press(page, "Write")
     finished(page, "Writing")
     page.get_by_label("Title").fill("明月")
@@ -183,6 +202,11 @@ def test_no_request_leaves_the_server_and_all_files_are_at_most_30_mb(
         assert sum(sent.values()) <= 30_000_000
 
 
+def test_the_licences_of_what_is_not_ours_are_there(page: Page) -> None:
+    for file, words in {"LICENSE": "MIT License\n\nCopyright (c) Microsoft", "ThirdPartyNotices.txt": "Eigen"}.items():
+        assert words in page.evaluate(f"fetch('ort/{file}').then(file => file.text())").replace("\r", "")
+
+
 @pytest.mark.parametrize("width", [1280, 800, 390])
 @pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("zh", "dark")])
 def test_it_fits_any_window(
@@ -213,8 +237,26 @@ def test_the_language_can_be_switched(page: Page) -> None:
     assert page.title() == "Type a title, get a poem"
 
 
-def test_every_sentence_is_there_in_both_languages(page: Page) -> None:
+def test_a_poem_can_be_shown_in_simplified_characters(page: Page) -> None:
+    page.get_by_label("Title").fill("靜夜")
+    poem, signs = written(page, "Write"), page.locator("rt").all_inner_texts()
+    box = page.get_by_role("checkbox", name="Show poems in Simplified")
+    box.check()
+    shown = columns(page)
+    assert shown == [OpenCC("t2s").convert(column) for column in poem]
+    assert shown[0] == "静夜"
+    assert page.locator("#verse").get_attribute("lang") == "zh-Hans"
+    assert page.locator("rt").all_inner_texts() == signs
+    assert written(page, "Write") == shown
+    assert page.locator("[aria-live=polite]").inner_text().startswith("静夜")
+    box.uncheck()
+    assert columns(page) == poem
+
+
+def test_every_sentence_is_there_once_in_both_languages(page: Page, repository: Path) -> None:
     table = page.evaluate("import('./sentences.js').then(module => module.SENTENCES)")
+    source = (repository / "site/poem/sentences.js").read_text("utf-8")
+    assert re.findall(r'^  "?([\w.-]+)"?: \{', source, re.MULTILINE) == list(table)
     assert len(table) > 40
     for name, sentences in table.items():
         places = {language: sorted(re.findall(r"\{\w+\}", text)) for language, text in sentences.items()}

@@ -1,0 +1,172 @@
+"""Build the site to read, in build/site: both editions with their outputs, the pages of docs/, and the reference.
+
+    python scripts/build_site.py [--out build/site]        `make site` runs this
+
+Any web server can serve the folder: `python -m http.server --directory build/site`. A reader's browser fetches nothing
+from elsewhere. If build/poem is there, it becomes the page poem/ of the site: `make poem-page` builds it.
+"""
+
+import argparse
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import nbformat
+from write_badges import SETUP, Address, address_of, badges, with_badges
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = ("notebooks/*.ipynb", "notebooks/zh/*.ipynb", "docs/*.md", "benchmarks/README.md")
+PICTURES = ("assets/figures/*.svg", "assets/pictures/*.png")
+LANDING = {"README.md": "index.md", "README.zh-CN.md": "zh.md"}  # the site has pages of its own in place of these
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^()\s#:]+)(#[^()\s]*)?\)")
+BADGE = re.compile(r"!\[(Open in \w+)\]\([^)]*\)")  # a picture on another host
+TREE = re.compile(r"^```\ncourse_lib/\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BRANCH = re.compile(r"^( +)(\w+)(\.py|/) +(\S.*)$", re.MULTILINE)
+
+
+def matching(repository: Path, *patterns: str) -> list[str]:
+    """The files that match a pattern, as paths from the folder of the repository."""
+    found = (path for pattern in patterns for path in repository.glob(pattern))
+    return sorted(path.relative_to(repository).as_posix() for path in found)
+
+
+@cache
+def shown(repository: Path) -> dict[str, str]:
+    """Each file of the repository that the site shows -> its place in the source of the site."""
+    return LANDING | {name: name for name in matching(repository, *PAGES, *PICTURES)}
+
+
+def relative(to: str, page: str) -> str:
+    """The path from a page to another file of the site."""
+    return posixpath.relpath(to, posixpath.dirname(page) or ".")
+
+
+def relinked(text: str, page: str, repository: Path, address: Address | None) -> str:
+    """The Markdown `text` of a page, with links that work on the site.
+
+    A file that the site does not have is linked to in the repository at `address`. Without an address only the words of
+    the link stay.
+    """
+
+    def fit(link: re.Match[str]) -> str:
+        words, target, anchor = link[1], link[2], link[3] or ""
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+        if place := shown(repository).get(file):
+            return f"[{words}]({relative(place, page)}{anchor})"
+        if not (repository / file).exists():
+            return link[0]  # Sphinx says that it leads nowhere
+        return f"[{words}]({address.url}/blob/{address.branch}/{file}{anchor})" if address else words
+
+    return LINK.sub(fit, text)
+
+
+def is_chinese(page: str) -> bool:
+    """Whether a page is written in Chinese."""
+    return page == "zh.md" or "/zh/" in page or page.endswith(".zh-CN.md")
+
+
+def twin(page: str, repository: Path) -> str:
+    """The page in the other language; if there is none, the first page in that language."""
+    if is_chinese(page):
+        other = page.replace("/zh/", "/").replace(".zh-CN.md", ".md")
+    else:
+        other = page.replace("notebooks/", "notebooks/zh/").replace(".md", ".zh-CN.md")
+    return other if (repository / other).is_file() else "index.md" if is_chinese(page) else "zh.md"
+
+
+def top_line(page: str, repository: Path, address: Address | None) -> str:
+    """The line below the title of a page: the page in the other language, and the hosts that run a notebook."""
+    name = page.removeprefix("notebooks/")
+    line = f"{{.top-line}}\n[{'English' if is_chinese(page) else '中文'}]({relative(twin(page, repository), page)})"
+    if address and name != page:
+        line += " · " + BADGE.sub(r"\1", badges(address, name)).replace(") [", ") · [")
+        if address.host == "github.com":
+            line += f" · [Open in Codespaces](https://codespaces.new/{address.path})"
+    return line
+
+
+def collect(source: Path, repository: Path, address: Address | None) -> None:
+    """Write all pages of the site into the empty folder `source`, for Sphinx to read."""
+    shutil.copytree(repository / "site" / "book", source, dirs_exist_ok=True)
+    for name in matching(repository, *PICTURES):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / name, source / name)
+    for page in [*LANDING.values(), *matching(repository, *PAGES)]:
+        path = source / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        origin = path if path.is_file() else repository / page
+        if path.suffix == ".md":
+            text = relinked(origin.read_text("utf-8"), page, repository, address)
+            if f"]({relative(twin(page, repository), page)})" not in text:
+                text = with_badges(text, top_line(page, repository, address))
+            path.write_text(text, "utf-8", newline="\n")
+            continue
+        notebook = nbformat.read(origin, as_version=4)
+        notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = relinked(cell.source, page, repository, address)
+        notebook.cells[0].source = with_badges(notebook.cells[0].source, top_line(page, repository, address))
+        nbformat.write(notebook, path)
+    write_reference(source / "reference", (repository / "README.md").read_text("utf-8"))
+
+
+def write_reference(folder: Path, readme: str) -> None:
+    """Write a page for each module and each folder of the tree in the README, in the order of the tree."""
+    (tree,) = TREE.findall(readme)
+    titles, comments, room = {"index": "Reference"}, {}, ""
+    for indent, stem, end, comment in BRANCH.findall(tree):
+        room = f"{stem}/" if end == "/" else room if len(indent) > 4 else ""
+        page = f"{room}index" if end == "/" else room + stem
+        titles[page], comments[page] = stem + end, comment
+    for page, title in titles.items():
+        text = "{}\n{}\n\n".format(title.replace("_", r"\_"), "=" * 40)  # rst gives some underscores a meaning
+        module = "course_lib/" + page.removesuffix("index")
+        text += f".. automodule:: {module.strip('/').replace('/', '.')}\n"
+        if below := [it for it in comments if parent(it) == page]:
+            text += "".join(f"\n:doc:`{titles[it]} </reference/{it}>`\n   {comments[it]}\n" for it in below)
+            text += "\n.. toctree::\n   :hidden:\n\n" + "".join(f"   /reference/{it}\n" for it in below)
+        else:  # a folder hands on names of its modules, and they are described there
+            text += "   :members:\n"
+        (folder / page).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{page}.rst").write_text(text, "utf-8", newline="\n")
+
+
+def parent(page: str) -> str:
+    """The page of the folder that a page of the reference is in."""
+    return posixpath.join(posixpath.dirname(page.removesuffix("/index")), "index")
+
+
+def build(out: Path, repository: Path = REPOSITORY) -> int:
+    """Build the site in `out`, in place of an older one there. Returns Sphinx's exit status; a warning is an error."""
+    source = out.with_name(f"{out.name}-source")
+    for folder in (source, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    collect(source, repository, address_of(repository))
+    poem = repository / "build" / "poem"
+    has_poem = ["-t", "poem"] if (poem / "index.html").is_file() else []
+    options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", str(source / ".doctrees"), *has_poem]
+    asked = [sys.executable, "-m", "sphinx", *options, str(source), str(out)]
+    done = subprocess.run(asked, cwd=repository, check=False)
+    if has_poem:
+        shutil.copytree(poem, out / "poem", dirs_exist_ok=True)
+    return done.returncode
+
+
+def main() -> int:
+    """Build the site, and print where it is. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Build the site to read.")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "build" / "site", help="the folder of the site")
+    out = parser.parse_args().out.resolve()
+    status = build(out)
+    if status == 0:
+        print(f"{out / 'index.html'}. To see it: python -m http.server --directory {out}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
