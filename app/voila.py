@@ -8,6 +8,8 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from tornado.web import HTTPError
 from traitlets import Integer, Set
 
+from course_lib.language import say
+
 
 class Places(AsyncMappingKernelManager):
     """A kernel for each visitor as long as there are places. The others get a sentence.
@@ -24,7 +26,7 @@ class Places(AsyncMappingKernelManager):
     async def start_kernel(self, **options: Any) -> str:
         """Start a kernel. Raises HTTPError if there is no place for it."""
         if self.closing or len({*self._kernels, *self._pending_kernels}) >= self.places:
-            raise HTTPError(503, reason="All places are taken. Please reload this page in a minute or two.")
+            raise HTTPError(503, reason=say("All places are taken. Please reload this page in a minute or two."))
         return await super().start_kernel(**options)
 
     async def shutdown_kernel(self, kernel_id: str, *arguments: Any, **options: Any) -> None:
@@ -49,9 +51,16 @@ class Places(AsyncMappingKernelManager):
         await super().cull_kernel_if_idle(kernel_id)
 
 
+def titled(page: Any, resources: Any) -> tuple[Any, Any]:
+    """The notebook, with the title that the browser shows on its tab."""
+    page.metadata.title = say("Type a title, get a poem")
+    return page, resources
+
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for each kernel: with more threads, they would wait for each other
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
 c.VoilaConfiguration.multi_kernel_manager_class = Places
+c.VoilaExporter.preprocessors = [titled]
 c.VoilaConfiguration.preheat_kernel = True
 c.VoilaConfiguration.allow_template_override = c.VoilaConfiguration.allow_theme_override = "NO"
 c.VoilaConfiguration.file_allowlist = []  # the page has no files beside it

@@ -96,6 +96,11 @@ app.command("test", epilog=examples("test quick"))(check)
 
 
 FRAME = ("Usage:", "Arguments:", "Options:", "Commands:", "[default:", "[required]", "Show this message and exit.")
+FRAME += ("No such option:", "No such command", "Possible options:", "Missing argument", "requires an argument")
+FRAME += ("Option '", "Invalid value for", " is not one of", "Got unexpected extra argument(s)")
+FRAME += ("Input should be a valid integer, unable to parse string as an integer", "Value error,")
+FRAME += ("Input should be a valid number, unable to parse string as a number",)
+FRAME += ("Input should be greater than or equal to", "Input should be less than or equal to")
 WIDE = "[⺀-｠]"
 UNBROKEN = f"[（「【]|{WIDE}(?=[，。：；、）」】\u2060])"  # characters after which no line ends
 
@@ -128,7 +133,7 @@ def spaced(text: str) -> str:
 
 
 def framed(page: str) -> str:
-    """A help page as it is shown: without what `spaced` has added, and with `FRAME` in the reader's language."""
+    """A help page or a usage error, without what `spaced` has added, and with `FRAME` in the reader's language."""
     for words in FRAME:
         page = page.replace(words, say(words))
     return re.sub(f"({WIDE})[ \u200b]", r"\1", page).replace("\u2060", " ")
@@ -179,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drop_output()
         return 141
     except usage_error as error:
-        message = f"{error.format_message()} (see `{getattr(error.ctx, 'command_path', PROGRAM)} --help`)"
+        message = framed(error.format_message()) if is_chinese() else error.format_message()
+        message += say(" (see `{command} --help`)", command=getattr(error.ctx, "command_path", PROGRAM))
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     except (ValueError, FloatingPointError) as error:  # CheckpointError and Refusal are ValueErrors

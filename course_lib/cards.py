@@ -91,8 +91,9 @@ def average_card(
     """The card of `checkpoint`, the average of the models in `folders`. Steps, tokens and minutes are their sums."""
     cards = [read_card(folder) for folder in folders]
     sums = {name: round(sum(card.get(name, 0) for card in cards), 1) for name in ("steps", "tokens_seen", "minutes")}
-    parts = [{name: card.get(name) for name in ("sha256", "steps", "settings", "losses")} for card in cards]
-    facts = {**cards[0], **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
+    parts = [{name: card.get(name) for name in ("kind", "sha256", "steps", "settings", "losses")} for card in cards]
+    last = max(cards, key=lambda each: each["kind"] == "preference")  # the one that learned last
+    facts = {**last, **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
     facts |= {"date": today(), **test_facts(test, obedience)}
     return Card(facts, story(facts, checkpoint.instructions))
 
@@ -189,19 +190,20 @@ def added_up(run: Mapping[str, Any], parent: Mapping[str, Any], before: Mapping[
 
 def another_round(run: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a run on pairs, added to those of the rounds before it, if its first checkpoint was such a model."""
-    if before.get("kind") != "preference":
+    if before.get("kind") != "preference" or "average_of" in before:
         return {**run, "rounds": 1}
     sums = {name: round(run[name] + before[name], 1) for name in ("steps", "tokens_seen", "minutes")}
     settings = run["settings"] | {"pairs": run["settings"]["pairs"] + before["settings"]["pairs"]}
-    return {**run, **sums, "settings": settings, "rounds": before["rounds"] + 1, "parent": before["parent"]}
+    first = {"parent": before["parent"]} if "parent" in before else {}
+    return {**run, **sums, "settings": settings, "rounds": before.get("rounds", 1) + 1, **first}
 
 
 def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
     """The card's text, with the figures of `facts`."""
     folder = paths.ASSETS / "cards"
     read = [(DYNASTIES[name], facts["data"][name]) for name in DYNASTIES if name in facts["data"]]
-    average = "blend.md" if facts["kind"] == "preference" else "average.md"
-    parts = {"teacher": "distilled.md", "average_of": average}
+    is_blend = len({part.get("kind") for part in facts.get("average_of", ())}) > 1
+    parts = {"teacher": "distilled.md", "average_of": "blend.md" if is_blend else "average.md"}
     first = STORIES[facts["kind"]]
     if facts["kind"] == "instruction" and not read:
         first = "own_data.md"
@@ -216,7 +218,7 @@ def story(facts: Mapping[str, Any], instructions: Sequence[Instruction]) -> str:
         teacher=facts.get("teacher"),
         runs=len(facts.get("average_of", ())),
         rounds=facts.get("rounds", 0),
-        pairs=facts["settings"].get("pairs", 0) if "settings" in facts else 0,
+        pairs=facts.get("settings", {}).get("pairs", 0),
         instructions="\n".join(f"- `{each.name}`: {each.wording}" for each in instructions),
         wording=instructions[0].wording if instructions else "",
     ) + (folder / "held_out.md").read_text(encoding="utf-8")

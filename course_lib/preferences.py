@@ -23,29 +23,37 @@ UNRULED = (OLD_STYLE.name, "mixed")  # verse that need not keep the rules of reg
 UNLIMITED = GenerationSettings(temperature=1.0, top_p=1.0)
 
 
+def obeys(request: Request, answer: WrittenPoem) -> bool:
+    """Whether the model ended the answer by itself, and it does what was asked."""
+    return answer.reason == "end" and request.obeyed(answer.text)
+
+
 def by_prosody(request: Request, answers: Sequence[WrittenPoem]) -> list[tuple[float, ...]]:
-    """Does it end, and do what was asked? If so, of regulated verse: its rhyme, its share of lines without fault."""
+    """An answer that obeys is the better one; then, of regulated verse, one that rhymes, and has fewer faulty lines."""
     is_ruled = request.instruction.given == "title" and request.instruction.name.split(",")[0] not in UNRULED
 
     def judged(answer: WrittenPoem) -> tuple[float, ...]:
-        obeys = answer.reason == "end" and request.obeyed(answer.text)
-        _, rhymes, faultless, _ = score(answer.text, obeys, 0.0)
-        return (obeys, rhymes, faultless) if obeys and is_ruled else (obeys, 0, 0)
+        is_right = obeys(request, answer)
+        _, rhymes, faultless, _ = score(answer.text, is_right, 0.0)
+        return (is_right, rhymes, faultless) if is_right and is_ruled else (is_right, 0, 0)
 
     return [judged(answer) for answer in answers]
 
 
 def by_title(checkpoint: Checkpoint, pool: Sequence[str]) -> Judge:
-    """A judge: how much likelier is the poem under its title than under fifteen others of `pool`, in nats a character?
+    """A judge: an answer that obeys is the better one; then the poem that fits its title better.
 
+    The fit says how much likelier a poem is under its title than under fifteen others of `pool`, in nats a character.
     The likelihoods are those of `checkpoint`, which need not be the model that wrote the poems.
     """
 
-    def judged(request: Request, answers: Sequence[WrittenPoem]) -> list[float]:
+    def judged(request: Request, answers: Sequence[WrittenPoem]) -> list[tuple[float, ...]]:
         others = Random(request.given).sample(sorted(set(pool) - {request.given}), OTHERS)
         pairs = [(title, answer.text) for answer in answers for title in (request.given, *others)]
         likelihoods = log_likelihoods(checkpoint, pairs, request.instruction).view(len(answers), -1)
-        return (likelihoods[:, 0] - likelihoods[:, 1:].mean(1)).tolist()
+        fits = (likelihoods[:, 0] - likelihoods[:, 1:].mean(1)).tolist()
+        right = [obeys(request, answer) for answer in answers]
+        return [(is_right, fit if is_right else 0.0) for is_right, fit in zip(right, fits, strict=True)]
 
     return judged
 

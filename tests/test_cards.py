@@ -179,6 +179,7 @@ def test_the_stories_lie_with_the_assets(repository: Path) -> None:
     stories = {
         "average.md",
         "base.md",
+        "blend.md",
         "aligned.md",
         "distilled.md",
         "finetuned.md",

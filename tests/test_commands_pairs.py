@@ -1,13 +1,14 @@
 """The commands of preference alignment: `pairs` writes pairs of a model's answers, and `prefer` learns from them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import TINY_FINETUNE, log, synthetic
 
-from course_lib import paths
+from course_lib import paths, preferences
 from course_lib.__main__ import main
 from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint
 from course_lib.model import ModelConfig, PoetryModel
@@ -15,8 +16,15 @@ from course_lib.roles import pretraining_text
 from course_lib.tasks import Pair, read_pairs
 from course_lib.tokenizer import CharacterTokenizer
 
-# An untrained model never does what it is asked, so the judge is the title.
-FEW = ["--titles", "8", "--candidates", "3", "--judge", "title", "--device", "cpu"]
+FEW = ["--titles", "8", "--candidates", "6", "--judge", "title", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _obedient() -> Iterator[None]:
+    """An untrained model never does what it is asked: let all its answers pass, so that the titles decide."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preferences, "obeys", lambda *_: True)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +50,7 @@ def written() -> Path:
 
 def test_pairs_are_about_training_poems_and_in_the_form_that_trl_reads(written: Path) -> None:
     pairs = read_pairs(written)
-    assert 0 < len(pairs) <= 8
+    assert 8 < len(pairs) <= 24, "a request makes up to three pairs"
     titles = {poem.title for poem in synthetic(60, 0)}
     assert {pair.prompt[-1]["content"] for pair in pairs} <= titles
     assert {tuple(row) for row in rows("pairs.jsonl")} == {("prompt", "chosen", "rejected", "question", "made_with")}
@@ -68,6 +76,7 @@ def test_a_stopped_command_goes_on_and_writes_the_same_pairs(
         ('{"prompt": [], "question": 1}\n', [], "line 1: not a pair"),
         (None, ["--seed", "1"], "name another file, or the same settings"),
         (None, ["--judge", "prosody"], "name another file, or the same settings"),
+        (None, ["--titles", "3"], "name another file, or the same settings"),
         (None, ["--candidates", "4"], "name another file, or the same settings"),
     ],
 )
@@ -118,6 +127,16 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path) -> None:
     assert second["parent"] == card["parent"], "the model from before all rounds"
     assert second["steps"] == card["steps"] + 1
     assert "test" not in second
+    for order in ([str(model), "a2"], ["a2", str(model)]):
+        assert main(["average", *order, "--out", "mean"]) == 0
+        mean = read_card("mean")
+        assert (mean["kind"], mean["rounds"], mean["parent"]) == ("preference", 2, card["parent"])
+        text = Path("mean/MODEL_CARD.md").read_text("utf-8")
+        assert "A mean of 2 models" in text
+        assert "An average of" not in text
+    assert main([*arguments, "--base", "mean", "--no-measure", "--run-folder", "runs/a3", "--out", "a3"]) == 0
+    assert read_card("a3")["rounds"] == 1, "a new chain of rounds"
+    assert read_card("a3")["parent"]["name"] == "mean"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from course_lib.checks import verdict
 from course_lib.checks.instructing import ACROSTICS
 from course_lib.commands.chat import COMMANDS
 from course_lib.commands.options import MISSING
+from course_lib.commands.pairs import NO_PAIR
 from course_lib.commands.write import ENDINGS, OTHER
 from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, side_by_side, table_rows
 from course_lib.evaluation.novelty import PoemIndex
@@ -54,13 +55,15 @@ SAYING = {"say", "caption", "exercise"}
 # Sentences that stand in a table of the code, and the expressions by which `say` and `caption` are given one of them.
 TABLES = {LEGEND, *RULES, *RULES.values(), *BUTTONS, *CHOICES}
 TABLES |= {text for state in STATES.values() for text in state if text} | {t for m in METRICS.values() for t in m}
-TABLES |= {*FRAME, *ENDINGS.values(), OTHER, MISSING, COMMANDS, *get_args(Given)}
+TABLES |= {*FRAME, *ENDINGS.values(), OTHER, MISSING, NO_PAIR, COMMANDS, "user", "assistant", *get_args(Given)}
 TABLES |= {*verdict.SIGNS, verdict.DOTS, verdict.NOTHING, *ACROSTICS}
 FROM_TABLES = {"DOTS", "NOTHING", "self.state", "right", "hint"}
 FROM_TABLES |= {
     "ENDINGS[reason]",
     "OTHER",
     "MISSING",
+    "NO_PAIR",
+    "message['role']",
     "COMMANDS",
     "asked.given",
     "words",
@@ -159,11 +162,12 @@ def said(tree: ast.AST) -> tuple[set[str], set[str]]:
 
 
 def modules() -> dict[str, ast.Module]:
-    """The modules of the package, and the notebook of `make app`."""
+    """The modules of the package, and the notebook and the settings of `make app`."""
     found = {p.relative_to(PACKAGE).as_posix(): ast.parse(p.read_text("utf-8")) for p in sorted(PACKAGE.rglob("*.py"))}
     cells = json.loads((PACKAGE.parent / "app" / "poem.ipynb").read_text("utf-8"))["cells"]
     assert {cell["cell_type"] for cell in cells} == {"code"}
-    return found | {"app": ast.parse("\n".join("".join(cell["source"]) for cell in cells))}
+    found["app"] = ast.parse("\n".join("".join(cell["source"]) for cell in cells))
+    return found | {"voila": ast.parse((PACKAGE.parent / "app" / "voila.py").read_text("utf-8"))}
 
 
 def test_every_sentence_has_a_translation_and_every_translation_its_sentence() -> None:
@@ -241,11 +245,7 @@ def plain(tree: ast.AST) -> list[str]:
     return [text for text in found if text not in TABLES | NO_SENTENCE]
 
 
-MET = [
-    file
-    for file in modules()
-    if file.startswith(("app", "show/", "checks/", "commands/")) and file != "commands/pairs.py"
-]
+MET = [file for file in modules() if file.startswith(("app", "show/", "checks/", "commands/"))]
 
 
 @pytest.mark.parametrize("file", MET)
@@ -276,6 +276,30 @@ def test_help_is_chinese_and_fits_into_80_columns(
     assert not SENTENCE.search(prose)
 
 
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "write --candidate 3",
+        "prefer",
+        "prefer a b",
+        "poem",
+        "write --count x",
+        "write --count 0",
+        "pairs --plain 2",
+        "write --temperature x",
+        "write --temperature nan",
+        "write --device",
+        "pairs --judge x",
+    ],
+)
+def test_a_usage_error_is_chinese(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 2
+    shown = capsys.readouterr().err
+    assert shown.endswith(" --help`）\n")
+    assert {*ENGLISH.findall(re.sub("`.*?`|'.*?'|--[a-z-]+|nan", "", shown))} <= {"b"}
+
+
 def columns(line: str) -> int:
     return sum(1 + (east_asian_width(c) in "WF") for c in line)
 
@@ -294,8 +318,7 @@ def test_chinese_lines_break_anywhere_but_at_a_mark_or_a_space_after_a_wide_char
 
 VERSE = "白日依山盡，黃河入海流。\n欲窮千里目，更上海西流。"
 INDEX = PoemIndex([Poem("登鸛雀樓", "王之渙", ("白日依山盡，黃河入海流。",)), Poem("無名", "", ("江月何人見。",))])
-SHOWN = {"Top", "nat", "INS", "INP", "RES", "EOS", "UNK", "PAD"}  # and the names of roles and instructions
-SHOWN |= {"user", "assistant", "Jupyter", *ENGLISH.findall(" ".join(f"{i.name} {i.name.capitalize()}" for i in MANY))}
+SHOWN = {"Top", "nat", "INS", "INP", "RES", "EOS", "UNK", "PAD", "Jupyter"}
 
 
 def left_over(html: str) -> set[str]:

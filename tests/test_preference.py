@@ -244,6 +244,9 @@ def test_the_title_judge_prefers_the_poem_under_whose_title_it_is_likelier(shipp
         own, strange = judge(Request.first(POEM, poem.title), [WrittenPoem(p.text, "end") for p in (poem, other)])
         wins += own > strange
     assert wins >= 5, f"{wins} of 6 poets' poems fit their own title better than another poem does"
+    poem = poems[0]
+    ended, cut = judge(Request.first(POEM, poem.title), [WrittenPoem(poem.text, r) for r in ("end", "length")])
+    assert cut < ended, "a poem that the model has not ended is the worse one"
 
 
 # --- a model's own pairs --------------------------------------------------------------------------

@@ -94,6 +94,18 @@ def test_a_second_turn_follows_a_poem_that_obeys_the_first(asked: list[Request])
         assert wanted in first or wanted in request.prompt[-1]["content"]
 
 
+def test_a_request_for_another_title_is_about_that_title(asked: list[Request]) -> None:
+    others = [request for request in asked if "「" in request.prompt[-1]["content"] and request.before]
+    assert others
+    for request in others:
+        assert f"「{request.given}」" in request.prompt[-1]["content"]
+
+
+def test_a_few_poems_of_one_form_are_enough() -> None:
+    few = [poem for poem in load_poems("validation") if verse_form(poem.text) == "五言絕句"][:2]
+    assert len([requests(MANY, few, plain=0, seed=seed) for seed in range(60)]) == 60
+
+
 def test_the_same_seed_asks_the_same_and_long_poems_are_left_out() -> None:
     poems = load_poems("validation")[:60]
     drawn = [requests(MANY, [LONG, *poems], seed=seed) for seed in (0, 0, 1)]

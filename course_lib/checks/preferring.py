@@ -80,7 +80,7 @@ def own_judge(answer: Answer) -> Iterator[str]:
 
     start = load_checkpoint(paths.INSTRUCTED)
     asked = requests(start.instructions, Random(1).sample(load_poems("train"), 40), plain=1)
-    pairs = [pair for pairs in iter_pairs(start, asked, judge, candidates=4) for pair in pairs[:1]]
+    pairs = [pair for pairs in iter_pairs(start, asked, judge, candidates=4, batch_size=16) for pair in pairs[:1]]
     if len(pairs) < 20:
         yield say("only {n} of 40 titles made a pair: you give nearly all poems the same score", n=len(pairs))
     recipe = preference(start, pairs, batch_size=3)

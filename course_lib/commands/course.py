@@ -13,7 +13,7 @@ import typer
 
 from course_lib import paths
 from course_lib.commands.options import MISSING, Refusal
-from course_lib.language import say
+from course_lib.language import is_chinese, say
 
 # Kernels use this Python, even if the user has another kernel of the same name. Every file is UTF-8, on Windows too.
 ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONUTF8": "1"}
@@ -50,7 +50,8 @@ def lab(context: typer.Context) -> None:
     """Open the course in JupyterLab. All further options are JupyterLab's own."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     config = "--config=.jupyterlab/jupyter_lab_config.py"
-    run("lab", "-m", "jupyterlab", config, ENCRYPTED, *root, *context.args)
+    first = ["--LabApp.default_url=/lab/tree/notebooks/zh/01_data_formatting.ipynb"] if is_chinese() else []
+    run("lab", "-m", "jupyterlab", config, ENCRYPTED, *root, *first, *context.args)
 
 
 def title_box(context: typer.Context) -> None:

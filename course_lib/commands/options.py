@@ -32,7 +32,7 @@ Optimizer = Literal["muon", "adamw"]
 def finite(value: Any) -> Any:
     """The value of an option. Raises BadParameter, which names the option, if it is nan or infinite."""
     if isinstance(value, float) and not isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number")
+        raise typer.BadParameter(say("{value} is not a finite number", value=value))
     return value
 
 

@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 from course_lib import paths
 from course_lib.commands.options import Device, Folder, Refusal, note, option
 from course_lib.files import append_lines, claimed
+from course_lib.language import say
 from course_lib.poems import load_poems
 
 OUT = Path("runs/pairs.jsonl")
+NO_PAIR = "{out}, line {n}: not a pair of this command; name another file"
 
 
 def pairs(
@@ -45,16 +47,15 @@ def pairs(
 
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
-    if not opened.instructions:
-        raise Refusal(f"{folder}: a base model was taught no instruction, so it cannot answer")
+    opened.instruction()  # raises ValueError for a base model
     if not checkpoint:
-        note(f"{folder} is used")
+        note(say("{folder} is used", folder=folder))
     training = load_poems("train")
     poems = random.Random(seed).sample(training, min(titles, len(training)))
     asked = requests(opened.instructions, poems, plain, seed)
     choose = by_title(opened, [poem.title for poem in training]) if judge == "title" else by_prosody
     made_with = {"weights": sha256(folder / WEIGHTS)[:12], "judge": judge, "candidates": candidates}
-    made_with |= {"plain": plain, "seed": seed}
+    made_with |= {"titles": titles, "plain": plain, "seed": seed}
     found = 0
     out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out):
@@ -65,8 +66,8 @@ def pairs(
             for number, made in enumerate(bar, start=done):
                 append_lines(out, [pair.as_json(question=number, made_with=made_with) for pair in made])
                 found += len(made)
-    there = f", and went on after question {done:,}" if done else ""
-    note(f"{len(asked) - done:,} questions gave {found:,} pairs in {out}{there}")
+    there = say(", and went on after question {done:,}", done=done) if done else ""
+    note(say("{n:,} questions gave {found:,} pairs in {out}", n=len(asked) - done, found=found, out=out) + there)
 
 
 def read_back(out: Path, made_with: dict[str, Any]) -> int:
@@ -77,16 +78,17 @@ def read_back(out: Path, made_with: dict[str, Any]) -> int:
     raw = out.read_bytes() if out.exists() else b""
     *lines, cut = raw.split(b"\n")
     if cut and not b'{"prompt": '.startswith(cut[:11]):
-        raise Refusal(f"{out}, line {len(lines) + 1}: not a pair of this command; name another file")
+        raise Refusal(say(NO_PAIR, out=out, n=len(lines) + 1))
     number = kept = place = 0
     for row, line in enumerate(lines, start=1):
         try:
             pair = json.loads(line)
             asked, before = int(pair["question"]), dict(pair["made_with"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Refusal(f"{out}, line {row}: not a pair of this command; name another file") from error
+            raise Refusal(say(NO_PAIR, out=out, n=row)) from error
         if before != made_with:
-            raise Refusal(f"{out}, line {row}: made with {before}; name another file, or the same settings")
+            n = {"out": out, "n": row, "differs": before}
+            raise Refusal(say("{out}, line {n}: made with {differs}; name another file, or the same settings", **n))
         if asked != number:
             number, kept = asked, place
         place += len(line) + 1

@@ -156,9 +156,9 @@ def prefer(
 ) -> None:
     """Teach a model to prefer the better of two answers.
 
-    It learns from pairs of answers (direct preference optimisation). Every tenth pair is kept for the evaluation. A
-    line of the file has "prompt", "chosen" and "rejected", each a list of messages. For another round, let the new
-    model write pairs, and give it as --base.
+    It learns from pairs of answers (direct preference optimisation). The pairs of every tenth prompt are kept for the
+    evaluation. A line of the file has "prompt", "chosen" and "rejected", each a list of messages. For another round,
+    let the new model write pairs, and give it as --base.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
     validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
@@ -168,10 +168,12 @@ def prefer(
     from course_lib.tasks import read_pairs
 
     found = read_pairs(pairs)
-    training = [pair for number, pair in enumerate(found, start=1) if number % 10]
+    prompts = {prompt: n for n, prompt in enumerate(dict.fromkeys(str(pair.prompt) for pair in found), start=1)}
+    kept = [pair for pair in found if prompts[str(pair.prompt)] % 10 == 0]
+    training = [pair for pair in found if prompts[str(pair.prompt)] % 10]
     machine, folder = options.prepare(1)
     parent = paths.own_or_shipped(base)
-    method = options.bind(preference, evaluation=found[9::10])
+    method = options.bind(preference, evaluation=kept)
     recipe = method(load_checkpoint(parent), training, beta=beta, anchor=anchor, per_token=per_token, parent=parent)
     train(recipe, options, recipe.steps_for(epochs, options.accumulate), machine, folder)
 
@@ -182,8 +184,8 @@ def average(
 ) -> None:
     """Average the weights of models that were fine-tuned from the same one.
 
-    The average takes no longer to run than one of them, and often predicts better. That of a model from after `prefer`
-    and of the one from before it has forgotten less. At the end it is measured on the validation and test poems.
+    The average takes no longer to run than one of them, and often predicts better. A model from `prefer`, averaged with
+    the one before it, forgets less. At the end the average is measured on the validation and test poems.
     """
     from course_lib.long_run import average_models, check_writable
 

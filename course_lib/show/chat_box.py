@@ -17,7 +17,7 @@ from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import DEMO_TITLE, Poem
 from course_lib.roles import END, RESPONSE, Message, message_segments
 from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SERIF, SHEET, Html, lang, small, tokens
-from course_lib.show.title_box import STATES, Script, State, labelled, script_menu, together
+from course_lib.show.title_box import STATES, Script, State, labelled, named, script_menu, together
 
 EXAMPLE = Poem(DEMO_TITLE, "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))  # for the first message
 ARGUMENTS = {"another-form": "七言絕句", "next-title": "江雪"}  # of the turns that the buttons offer
@@ -67,7 +67,9 @@ def _bubble(message: Message, is_read: bool, script: Script) -> str:
     """One message. Who said it stands above, for those who cannot see on which side it is."""
     side, paper = ("right", "#dfe9e4") if message["role"] == "user" else ("left", "#fffdf8")
     look = f"background:{paper};border:1px solid {RULE}" if is_read else f"color:{QUIET};border:1px dashed {QUIET}"
-    who = message["role"] if is_read else say("{role}, no longer read", role=message["role"])
+    who = say(message["role"])
+    if not is_read:
+        who = say("{role}, no longer read", role=who)
     box = f"display:inline-block;max-width:85%;border-radius:12px;padding:.3em .8em;text-align:left;{look}"
     inner = f'<div style="font:.75em {SANS};color:{QUIET}">{who}</div>'
     inner += f'<div style="{box}">{escape(script(message["content"])) or "…"}</div>'
@@ -97,12 +99,12 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._stopping = threading.Event()
         self._thread = threading.Thread()
         taught = checkpoint.instructions
-        menu = [(f"{i.name} {i.label}", i) for i in taught if i.kind == "sentence"]
+        menu = [(named(i), i) for i in taught if i.kind == "sentence"]
         clauses = [i for i in taught if i.kind == "clause"]
         turns = [i.wording.replace("{}", ARGUMENTS.get(i.name, "")) for i in taught if i.kind == "turn"]
         actions = dict(zip(BUTTONS, (self.send, self.stop, self.another, self.clear), strict=True))
         self.instruction = labelled(widgets.Dropdown, say("Instruction"), "16em", options=menu)
-        self.clauses = {i: labelled(widgets.Text, f"{i.name.capitalize()} {i.label}", "11em") for i in clauses}
+        self.clauses = {i: labelled(widgets.Text, named(i).capitalize(), "11em") for i in clauses}
         self.system = labelled(widgets.Text, say("System line"), "auto")
         self.message = labelled(widgets.Text, say("Message"), "auto")
         self.script = script_menu(self._draw)

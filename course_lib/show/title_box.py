@@ -109,7 +109,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._running = False  # whether the thread will look at the request again
         usual = GenerationSettings()
         asked = [i for i in checkpoint.instructions if (i.kind, i.given) == ("sentence", "title")]
-        menu = [(f"{instruction.name} {instruction.label}", instruction) for instruction in asked]
+        menu = [(named(instruction), instruction) for instruction in asked]
         number = widgets.BoundedFloatText
         self.title = labelled(widgets.Text, say("Title"), "auto", value=DEMO_TITLE, placeholder="題目")
         self.instruction = labelled(widgets.Dropdown, say("Instruction"), "15em", options=menu)
@@ -228,6 +228,11 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 def labelled(kind: type[widgets.Widget], name: str, width: str, **options: object) -> widgets.Widget:
     """A field with its name before it, as wide as its name needs."""
     return kind(description=name, style={"description_width": "initial"}, layout={"width": width}, **options)
+
+
+def named(instruction: Instruction) -> str:
+    """What the boxes call an instruction: its name and its label, or for Chinese readers the label alone."""
+    return simplified(instruction.label) if is_chinese() else f"{instruction.name} {instruction.label}"
 
 
 def script_menu(redraw: Callable[[], None]) -> widgets.Dropdown:

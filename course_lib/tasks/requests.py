@@ -39,8 +39,8 @@ class Request(NamedTuple):
 def requests(taught: Sequence[Instruction], poems: Sequence[Poem], plain: float = 0.2, seed: int = 0) -> list[Request]:
     """A request about each poem: with the probability `plain` a poem on its title, else anything that was taught.
 
-    No poem has to answer it, so any title is asked for in any form. What `Lottery` holds out of training is held out
-    here too: the last wordings, and two clauses in one request. Poems of more than 16 lines are left out.
+    The poem need not be the answer, so every title can be asked for in every form. What `Lottery` holds out of training
+    is held out here too: the last wordings, and two clauses in one request. Poems of more than 16 lines are left out.
     """
     short = [poem for poem in poems if len(poem.lines) <= LONGEST]
     questions = Questions(short, taught, seed)
@@ -51,14 +51,14 @@ class Questions(Lottery):
     """Draws requests from poems."""
 
     def about(self, poem: Poem, plain: bool) -> Request:
-        """One request about this poem."""
+        """One request about this poem; with a clause or a second turn, it may be about another poem in the form."""
         fitting = self.sentences[:1] if plain else [i for i in self.sentences if i.given == "title" or i.can_use(poem)]
         sentence = self.random.choice(fitting)
         system = self.scene() + self.worded(sentence)
         if plain or sentence.given != "title" or sentence.name == MIXED:
             return Request.first(sentence, sentence.exchange(poem, self.random).given, system)
         in_form = self.in_form.get(sentence.label)
-        other = self.random.choice(in_form or [poem])
+        other = self.random.choice(in_form or [poem])  # an acrostic has as many characters as the form has lines
         if clause := self.clause(other):
             exchange = clause.exchange(other, self.random)
             asked = joined(sentence, [clause.about(exchange.argument)])
@@ -70,7 +70,8 @@ class Questions(Lottery):
     def second(self, first: Request, answer: str, title: str) -> Request:
         """What is said after a poem: another one, one in another form, or one on this other title."""
         turn = self.random.choice(list(self.turns.values()))
-        forms = [i for i in self.sentences if i.label in self.in_form and i != first.instruction]
-        form = self.random.choice(forms) if turn.name == "another-form" else first.instruction
+        others = [i for i in self.sentences if i.label in self.in_form and i != first.instruction]
+        form = self.random.choice(others or [first.instruction]) if turn.name == "another-form" else first.instruction
         argument = {"another-form": form.label, "next-title": title}.get(turn.name, "")
-        return first.then(answer, self.worded(turn, argument), form)
+        later = first.then(answer, self.worded(turn, argument), form)
+        return later._replace(given=title) if turn.name == "next-title" else later

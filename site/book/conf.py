@@ -52,6 +52,7 @@ CHINESE = {
     "Search": "搜索",
     "Skip to content": "跳到正文",
 }
+CAPTIONS = {"The course": "英文版", "Reference": "参考（英文）", "Set up": "安装（英文）"}  # in the sidebar
 
 
 class SearchBoth(SearchEnglish):
@@ -77,11 +78,16 @@ def mathml(self: Any, node: Any) -> None:
     raise SkipNode
 
 
-def speak(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+def speak(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Name the language of a page, and set the words around a Chinese page in Chinese."""
     if page == "zh" or "/zh/" in page or page.endswith(".zh-CN"):
         context |= {"language": "zh-CN", "docstitle": "从写个不停到有问有答"}
         context["_"] = context["gettext"] = lambda text: CHINESE.get(text, text)
+        top, *parts = re.split('(?=<p class="caption")', context["furo_navigation_tree"])
+        tree = top + "".join(sorted(parts, key=lambda part: ">中文版<" not in part))  # it stands first here
+        for caption, chinese in CAPTIONS.items():
+            tree = tree.replace(f">{caption}</span>", f">{chinese}</span>")
+        context["furo_navigation_tree"] = tree
 
 
 def docstring(app: Sphinx, what: str, name: str, described: Any, options: Any, lines: list[str]) -> None:
@@ -109,7 +115,7 @@ def setup(app: Sphinx) -> None:
     """Add to Sphinx what this file defines."""
     app.add_search_language(SearchBoth)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
-    app.connect("html-page-context", speak)
+    app.connect("html-page-context", speak, priority=900)  # after the theme has made the sidebar
     app.connect("autodoc-process-docstring", docstring)
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-skip-member", skip)

@@ -1,6 +1,8 @@
 """The page that `make app` serves: the title box on one tab, the chat box on the other."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pages import Box, Talk, serving, window
@@ -130,3 +132,15 @@ def test_a_conversation_fits_any_window(page: Page, talk: Talk) -> None:
         assert talk.clipped() == []
         assert talk.pale() == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_chinese_reader_meets_no_english_word(browser: Browser, tmp_path: Path) -> None:
+    with serving("app", "--Places.places=1", folder=tmp_path, COURSE_LANG="zh") as address, window(browser) as page:
+        page.goto(address)
+        for name in ("对话", "写诗"):
+            page.get_by_role("tab", name=name).click()
+            words = re.findall("[A-Za-z]{2,}", page.locator("body").inner_text())
+            assert {*words} <= {"Top", "INS", "INP", "RES", "EOS"}
+        assert page.title() == "输入题目，得到一首诗"
+        page.goto(address)
+        assert page.locator("h1").inner_text() == "503: 位子已经满了。请过一两分钟，再刷新这一页。"

@@ -136,6 +136,11 @@ def test_a_page_in_chinese_says_so(pages: dict[str, str]) -> None:
         chinese = name == "zh.html" or "/zh/" in name or ".zh-CN." in name
         assert ('lang="zh-CN"' in html[:200]) == chinese, name
         assert ("本页内容" in html) == (chinese and "On this page" not in html)
+        captions = re.findall('class="caption-text">(.*?)<', html)
+        if chinese:
+            assert captions == ["中文版", "英文版", "参考（英文）", "安装（英文）"]
+        else:
+            assert captions == ["The course", "中文版", "Reference", "Set up"]
 
 
 def test_the_page_that_writes_poems_is_linked_only_if_it_is_there(site: Path, pages: dict[str, str]) -> None:
