@@ -1,6 +1,7 @@
 """How good the poems of the shipped checkpoints are, how often they obey, and how long the evaluation takes.
 
-    python benchmarks/quality.py --save        twenty minutes on two cores
+    python benchmarks/quality.py --save                      twenty minutes on two cores
+    python benchmarks/quality.py --save --again aligned      only this model, which is new; all else stays as it is
 
 The figures come from 500 titles of the test split. The times are those of `evaluate` with its 200 titles, and of
 `evaluate --obedience` with its 100 questions of each kind.
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from results import add_save_option, save
+from results import add_save_option, load, save
 
 from course_lib import paths
 from course_lib.checkpoints import load_checkpoint
@@ -52,18 +53,21 @@ def main() -> None:
     """Run all evaluations, print the figures, and save them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_save_option(parser, "quality")
+    parser.add_argument("--again", choices=FOLLOWERS, help="measure only this model; needs --save")
     chosen = parser.parse_args()
     poems = load_poems("test")
-    _, seconds = timed(paths.FINETUNED, "--titles", str(TIMED))
-    _, seconds_of_obedience = timed(paths.INSTRUCTED, "--obedience")
-    figures, _ = timed(paths.FINETUNED, "--titles", str(FIGURES), "--candidates", str(CANDIDATES))
-    obedience = {}
-    for name, folder in FOLLOWERS.items():
-        checkpoint = load_checkpoint(folder)
+    if chosen.again:
+        figures = load()[chosen.save]["figures"]
+    else:
+        _, seconds = timed(paths.FINETUNED, "--titles", str(TIMED))
+        _, seconds_of_obedience = timed(paths.INSTRUCTED, "--obedience")
+        figures, _ = timed(paths.FINETUNED, "--titles", str(FIGURES), "--candidates", str(CANDIDATES))
+        figures |= {"obedience": {}, "seconds_for_200_titles": round(seconds, 1)}
+        figures["seconds_of_obedience"] = round(seconds_of_obedience, 1)
+    for name in [chosen.again] if chosen.again else FOLLOWERS:
+        checkpoint = load_checkpoint(FOLLOWERS[name])
         figures[name] = evaluate(checkpoint, poems, titles=FIGURES).as_dict()
-        obedience[name] = shares(measure_obedience(checkpoint, poems, QUESTIONS))
-    figures |= {"obedience": obedience, "seconds_for_200_titles": round(seconds, 1)}
-    figures["seconds_of_obedience"] = round(seconds_of_obedience, 1)
+        figures["obedience"][name] = shares(measure_obedience(checkpoint, poems, QUESTIONS))
     print(json.dumps(figures, ensure_ascii=False, indent=1))
     if chosen.save:
         print(save(chosen.save, figures, Machine.choose().full_name))

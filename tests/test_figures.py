@@ -191,13 +191,13 @@ def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim
         ),
         (
             readme,
-            r"(\d+) M tokens of many instructions, then (\d+) pairs",
-            (round(INSTRUCTED["tokens_seen"] / 1e6), ALIGNED["settings"]["pairs"]),
+            r"(\d+) M tokens of many instructions, then ([\d,]+) pairs in (\d+) rounds",
+            (round(INSTRUCTED["tokens_seen"] / 1e6), f"{ALIGNED['settings']['pairs']:,}", ALIGNED["rounds"]),
         ),
         (
             readme,
-            r"(\d+) minutes on one core, then (\d+) on two",
-            (round(INSTRUCTED["minutes"]), round(ALIGNED["minutes"])),
+            r"(\d+) minutes on one core, then (\d+) more",
+            (round(INSTRUCTED["minutes"]), round(ALIGNED["minutes"] - INSTRUCTED["minutes"])),
         ),
         (readme, r"(\d+) % of their poems are not regulated", (round(100 - 100 * quality["real poems"]["regulated"]),)),
     ]
