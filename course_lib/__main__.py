@@ -95,7 +95,15 @@ app.command(context_settings=PASS_ON, epilog=examples("course notebooks/04_finet
 app.command("test", epilog=examples("test quick"))(check)
 
 
-FRAME = ("Usage:", "Arguments:", "Options:", "Commands:", "[default:", "[required]", "Show this message and exit.")
+FRAME: tuple[str, ...] = (
+    "Usage:",
+    "Arguments:",
+    "Options:",
+    "Commands:",
+    "[default:",
+    "[required]",
+    "Show this message and exit.",
+)
 FRAME += ("No such option:", "No such command", "Possible options:", "Missing argument", "requires an argument")
 FRAME += ("Option '", "Invalid value for", " is not one of", "Got unexpected extra argument(s)")
 FRAME += ("Input should be a valid integer, unable to parse string as an integer", "Value error,")
