@@ -144,6 +144,8 @@ def parent(page: str) -> str:
 def build(out: Path, repository: Path = REPOSITORY) -> int:
     """Build the site in `out`, in place of an older one there. Returns Sphinx's exit status; a warning is an error."""
     source = out.with_name(f"{out.name}-source")
+    if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").is_file():
+        raise SystemExit(f"{out}: this folder is no site; name another one")
     for folder in (source, out):
         shutil.rmtree(folder, ignore_errors=True)
     collect(source, repository, address_of(repository))
