@@ -9,7 +9,7 @@ import pytest
 from course_lib.instructions import POEM
 from course_lib.poems import Poem, load_poems
 from course_lib.roles import length_of, message_segments
-from course_lib.tasks import MANY, Request, lottery, requests, verse_form
+from course_lib.tasks import MANY, Request, lottery, mixed_conversations, requests, verse_form
 from course_lib.tasks.lottery import SCENES
 
 TOWER = Poem("登鸛雀樓", "王之渙", ("白日依山盡，黃河入海流。", "欲窮千里目，更上一層樓。"))
@@ -99,6 +99,20 @@ def test_a_request_for_another_title_is_about_that_title(asked: list[Request]) -
     assert others
     for request in others:
         assert f"「{request.given}」" in request.prompt[-1]["content"]
+
+
+def test_a_request_may_lose_the_word_for_rhyme_and_a_conversation_to_train_on_may_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a request in other words, 限「東」韻, is less strange to a model that learns from its own answers."""
+    monkeypatch.setattr(lottery, "WITH_SLIPS", 1.0)
+    poems = load_poems("validation")[:300]
+    asked = [request.prompt[0]["content"] for request in requests(MANY, poems, plain=0)]
+    trained = [talk[0]["content"] for talk in mixed_conversations(poems, MANY)]
+    without, never = ([said for said in lines if "」字" in said and "押" not in said] for lines in (asked, trained))
+    assert without
+    assert never == []
+    assert any("押" in said and "」字" in said for said in trained)  # 要押「東」字韻
 
 
 def test_a_few_poems_of_one_form_are_enough() -> None:

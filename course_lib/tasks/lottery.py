@@ -105,10 +105,13 @@ class Lottery:
         """
         wording = self.random.choice(instruction.taught_wordings)
         if self.random.random() < WITH_SLIPS:
-            label = instruction.label if instruction.label in wording else ""  # 押韻 is not: 押「東」韻
-            kept = {*label, "「", "」", "{", "}"}
+            kept = {*self.protected(instruction, wording), "「", "」", "{", "}"}
             wording = "".join(c for c in wording if c in kept or self.random.random() > SLIP)
         return wording.replace("{}", argument)
+
+    def protected(self, instruction: Instruction, wording: str) -> str:
+        """The characters that no slip takes from a wording."""
+        return instruction.label
 
     def clause(self, poem: Poem) -> Instruction | None:
         """A clause that the poem obeys, or None."""
