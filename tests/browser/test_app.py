@@ -135,12 +135,16 @@ def test_a_conversation_fits_any_window(page: Page, talk: Talk) -> None:
 
 
 def test_a_chinese_reader_meets_no_english_word(browser: Browser, tmp_path: Path) -> None:
-    with serving("app", "--Places.places=1", folder=tmp_path, COURSE_LANG="zh") as address, window(browser) as page:
+    """There are two places: one for the kernel of the pool, which may not be ready yet when the visitor comes."""
+    with serving("app", "--Places.places=2", folder=tmp_path, COURSE_LANG="zh") as address, window(browser) as page:
         page.goto(address)
         for name in ("对话", "写诗"):
             page.get_by_role("tab", name=name).click()
             words = re.findall("[A-Za-z]{2,}", page.locator("body").inner_text())
             assert {*words} <= {"Top", "INS", "INP", "RES", "EOS"}
         assert page.title() == "输入题目，得到一首诗"
-        page.goto(address)
+        for _ in range(3):  # until both places are taken
+            page.goto(address)
+            if page.title() != "输入题目，得到一首诗":
+                break
         assert page.locator("h1").inner_text() == "503: 位子已经满了。请过一两分钟，再刷新这一页。"
