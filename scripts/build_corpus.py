@@ -1,4 +1,8 @@
-"""Makes the poem files from their source. Learners need it only for the Song poems, an addition to pretraining.
+"""Make the poem files from their source (needs npm). Learners need it only for the Song poems, to pretrain with them.
+
+    python scripts/build_corpus.py
+
+The Tang poems go to assets/poems, and the Song poems to the cache.
 
     fetch ─► read ─► clean ─► drop duplicates ─► split ─► replace variants ─► drop near-duplicates of held-out poems
 
@@ -11,6 +15,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import tarfile
 import unicodedata
 from collections import Counter, defaultdict
@@ -281,3 +286,20 @@ def build(archive: Path | None = None, held_out: int = HELD_OUT) -> dict[Dynasty
     poem_file("test").with_name("variants.txt").write_text("".join(rows), encoding="utf-8")
     poem_file("test").with_name("counts.json").write_text(json.dumps(built, indent=1) + "\n", encoding="utf-8")
     return built
+
+
+def main() -> int:
+    """Build the files and print the counts. Returns the exit status: 1 if the source cannot be had."""
+    try:
+        built = build()
+    except RuntimeError as error:  # npm, or its archive
+        print(error, file=sys.stderr)
+        return 1
+    for dynasty, counts in built.items():
+        for rule, count in counts.items():
+            print(f"{dynasty}  {count:>10,}  {rule}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
