@@ -97,7 +97,7 @@ def test_a_base_model_has_no_answers_to_pair(capsys: pytest.CaptureFixture[str])
     assert not Path("none.jsonl").exists()
 
 
-def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path) -> None:
+def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The chosen answers are the poets' poems, the rejected ones their characters in reverse."""
     asked = [(poem.title, poem.text) for poem in synthetic(60, 0)][:20]
     pairs = [Pair([{"role": "user", "content": title}], text, text[::-1]) for title, text in asked]
@@ -121,7 +121,9 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path) -> None:
     assert card["test"]["ended"] is not None
     assert load_checkpoint(Path("a")).instructions == load_checkpoint(model).instructions
     assert "Rounds of writing and learning: 1. Pairs in all: 18." in Path("a/MODEL_CARD.md").read_text("utf-8")
+    assert "now the model is measured" in capsys.readouterr().err
     assert main([*arguments, "--base", "a", "--no-measure", "--run-folder", "runs/a2", "--out", "a2"]) == 0
+    assert "now the model is measured" not in capsys.readouterr().err
     second = read_card("a2")
     assert "Rounds of writing and learning: 2. Pairs in all: 36." in Path("a2/MODEL_CARD.md").read_text("utf-8")
     assert second["parent"] == card["parent"], "the model from before all rounds"

@@ -14,8 +14,13 @@ from course_lib.training import StepReport, Trainer
 PLAIN_EVERY = 50  # steps between two lines if there is no terminal to draw a bar on
 
 
-def narrated(reports: Iterable[StepReport], trainer: Trainer, folder: RunFolder) -> Iterator[StepReport]:
-    """Pass the reports on. The main process draws a progress bar; if stderr is no terminal, it prints lines."""
+def narrated(
+    reports: Iterable[StepReport], trainer: Trainer, folder: RunFolder, measure: bool = True
+) -> Iterator[StepReport]:
+    """Pass the reports on. The main process draws a progress bar; if stderr is no terminal, it prints lines.
+
+    With `measure`, it says at the end that more is to come.
+    """
     if not trainer.machine.world.is_main:
         yield from reports
         return
@@ -42,4 +47,5 @@ def narrated(reports: Iterable[StepReport], trainer: Trainer, folder: RunFolder)
                 line = say("step {step:,}: validation loss {shown}", step=report.step, shown=shown)
                 tqdm.write(line, file=sys.stderr)
             yield report
-    note(say("training has ended; now the model is measured, which takes some minutes without a GPU"))
+    if measure:
+        note(say("training has ended; now the model is measured, which takes some minutes without a GPU"))

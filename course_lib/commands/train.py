@@ -205,7 +205,7 @@ def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, fol
         recipe = distillation(recipe, load_checkpoint(options.teacher), options.teacher)
     trainer = Trainer(recipe, options.settings(steps), machine)
     try:
-        narrate = partial(narrated, trainer=trainer, folder=folder)
+        narrate = partial(narrated, trainer=trainer, folder=folder, measure=options.measure)
         outcome = carry_out(trainer, folder, options.out, narrate, options.measure)
     except KeyboardInterrupt:
         at = {"step": trainer.step, "steps": steps, "path": folder.path}
