@@ -8,7 +8,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 # A PyTorch other than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6".
 TORCH ?=
-# The checkpoint folder of `make poem-page`; without it, checkpoints/finetuned if you have made it, else the shipped one.
+# The checkpoint folder of `make poem-page`; without it, the aligned model that comes with the course.
 CHECKPOINT ?=
 
 .DEFAULT_GOAL := help

@@ -23,9 +23,11 @@ from course_lib.batches import InstructionBatches
 from course_lib.checkpoints import Checkpoint, load_checkpoint
 from course_lib.engine.chunked_loss import loss_sums
 from course_lib.engine.machine import PRECISIONS, Machine, product_times, release_memory
+from course_lib.instructions import POEM
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem, load_poems
 from course_lib.recipes import Recipe, finetuning, pretraining
+from course_lib.roles import plain_conversations
 from course_lib.schedule import schedule
 from course_lib.training import Trainer, TrainingSettings
 
@@ -153,7 +155,8 @@ def difference_of_losses(recipe: Recipe, machine: Machine) -> float:
 def seconds_to_prepare(checkpoint: Checkpoint, poems: Sequence[Poem], rows: int) -> float:
     """How long it takes to encode and pack the poems for fine-tuning."""
     start = time.perf_counter()
-    InstructionBatches.from_poems(poems, checkpoint.tokenizer, context=256, batch_size=rows)
+    conversations = plain_conversations(poems, [POEM])
+    InstructionBatches.from_conversations(conversations, checkpoint.tokenizer, context=256, batch_size=rows)
     return time.perf_counter() - start
 
 

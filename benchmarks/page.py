@@ -246,7 +246,7 @@ SECTIONS = (
             Row("tones without fault", "aligned/regulated", "%", at_least=0.93),
             Row("own title wins, of 16", "aligned/own_title_wins", "%", at_least=0.9),
             Row("copies a line", "aligned/copies_a_line", "%", at_most=0.03),
-            Row("distinct pairs of characters", "aligned/distinct_2", "%"),
+            Row("distinct bigrams", "aligned/distinct_2", "%"),
             Row("… of the instructed checkpoint, before", "instructed/distinct_2", "%"),
             Row("response loss, 1,000 test poems", "aligned/response_loss", "nats"),
             Row("… of the instructed checkpoint, before", "instructed/response_loss", "nats"),

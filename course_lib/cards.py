@@ -60,10 +60,11 @@ def card(
     run = run_facts(trainer, folder)
     if recipe.parent:
         facts["parent"] = {"name": recipe.parent.name, "sha256": sha256(recipe.parent / WEIGHTS)}
-        if recipe.kind == "base":
-            run = added_up(run, facts["parent"], read_card(recipe.parent))
+        before = read_card(recipe.parent) if (recipe.parent / CARD).is_file() else {}  # `transformers` writes no card
+        if recipe.kind == "base" and before:
+            run = added_up(run, facts["parent"], before)
         if recipe.kind == "preference":
-            run = another_round(run, read_card(recipe.parent))
+            run = another_round(run, before)
     if recipe.teacher:
         run["teacher"] = teacher_facts(recipe.teacher)
     facts |= {**run, "losses": loss_facts(checkpoint, validation, loss)}
@@ -81,19 +82,21 @@ def test_facts(test: Evaluation | None, obedience: Mapping[str, Obedience] | Non
 
 
 def average_card(
-    folders: Sequence[Path],
+    cards: Sequence[Mapping[str, Any]],
     checkpoint: Checkpoint,
     validation: Sequence[Poem],
     loss: Loss,
     test: Evaluation | None,
     obedience: Mapping[str, Obedience] | None = None,
 ) -> Card:
-    """The card of `checkpoint`, the average of the models in `folders`. Steps, tokens and minutes are their sums."""
-    cards = [read_card(folder) for folder in folders]
+    """The card of `checkpoint`, the average of the models with these `cards`. Steps, tokens, minutes are their sums."""
     sums = {name: round(sum(card.get(name, 0) for card in cards), 1) for name in ("steps", "tokens_seen", "minutes")}
     parts = [{name: card.get(name) for name in ("kind", "sha256", "steps", "settings", "losses")} for card in cards]
-    last = max(cards, key=lambda each: each["kind"] == "preference")  # the one that learned last
-    facts = {**last, **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
+    aligned = [each for each in cards if each["kind"] == "preference"]  # these learned last
+    facts = {**(aligned or cards)[0], **sums, "average_of": parts, "losses": loss_facts(checkpoint, validation, loss)}
+    if aligned:
+        facts["rounds"] = sum(each.get("rounds", 1) for each in aligned)
+        facts["settings"] = facts["settings"] | {"pairs": sum(each["settings"]["pairs"] for each in aligned)}
     facts |= {"date": today(), **test_facts(test, obedience)}
     return Card(facts, story(facts, checkpoint.instructions))
 
@@ -117,19 +120,17 @@ def run_facts(trainer: Trainer, folder: RunFolder) -> dict[str, Any]:
     epochs = trainer.step / recipe.steps_per_epoch(trainer.settings.accumulate)
     speeds = [report.tokens_per_second for report in folder.reports()]
     when = ("steps", "evaluate_every", "evaluate_at", "patience")
+    settings = {name: value for name, value in settings.items() if name not in when}
+    settings |= {"batch_size": recipe.batches.batch_size, "seed": recipe.batches.seed}
+    settings |= {"context": config.max_position_embeddings}
+    settings |= {name: recipe.identity[name] for name in OF_PAIRS if name in recipe.identity}
     return {
         "license": "mit",
         "language": "lzh",
         "data": data_facts(recipe.poems, epochs),
         "parameters": sum(weight.numel() for weight in recipe.checkpoint.model.parameters()),
         "shape": asdict(config),
-        "settings": {
-            **{name: value for name, value in settings.items() if name not in when},
-            "batch_size": recipe.batches.batch_size,
-            "context": config.max_position_embeddings,
-            "seed": recipe.batches.seed,
-            **{name: recipe.identity[name] for name in OF_PAIRS if name in recipe.identity},
-        },
+        "settings": settings,
         "steps": trainer.step,
         **({"kept_step": trainer.best_step} if trainer.settings.patience else {}),
         "epochs": round(epochs, 2),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from course_lib.cards import average_card, card
-from course_lib.checkpoints import Checkpoint, CheckpointError, average, load_checkpoint, save_checkpoint
+from course_lib.checkpoints import Checkpoint, CheckpointError, average, load_checkpoint, read_card, save_checkpoint
 from course_lib.evaluation import Evaluation, evaluate, held_out_loss, measure_obedience
 from course_lib.evaluation.obedience import Obedience
 from course_lib.losses import Loss
@@ -61,9 +61,10 @@ def average_models(folders: Sequence[Path], out: Path) -> Outcome:
 
     Raises CheckpointError if a model cannot be read, or ValueError if they do not belong together.
     """
+    cards = [read_card(folder) for folder in folders]
     checkpoint = as_saved(average([load_checkpoint(folder) for folder in folders]))
     outcome = measured(checkpoint)
-    save_checkpoint(checkpoint, out, *average_card(folders, checkpoint, load_poems("validation"), *outcome))
+    save_checkpoint(checkpoint, out, *average_card(cards, checkpoint, load_poems("validation"), *outcome))
     return outcome
 
 

@@ -19,7 +19,7 @@ from course_lib.tasks import Pair, Request
 
 Judge = Callable[[Request, Sequence[WrittenPoem]], Sequence[Any]]  # a score for each answer; the greater, the better
 UNRULED = (OLD_STYLE.name, "mixed")  # verse that need not keep the rules of regulated verse
-# Candidates are drawn from all that the model finds possible. Pairs of its safest answers would make it less varied.
+# Candidates are drawn at temperature 1, without top-p. Pairs of its safest answers would make a model less varied.
 UNLIMITED = GenerationSettings(temperature=1.0, top_p=1.0)
 
 
@@ -40,22 +40,32 @@ def by_prosody(request: Request, answers: Sequence[WrittenPoem]) -> list[tuple[f
     return [judged(answer) for answer in answers]
 
 
-def by_title(checkpoint: Checkpoint, pool: Sequence[str]) -> Judge:
+def by_title(checkpoint: Checkpoint, pool: Sequence[str], others: int = OTHERS) -> Judge:
     """A judge: an answer that obeys is the better one; then the poem that fits its title better.
 
-    The fit says how much likelier a poem is under its title than under fifteen others of `pool`, in nats a character.
+    The fit says how much likelier a poem is under its title than under `others` titles of `pool`, in nats a character.
     The likelihoods are those of `checkpoint`, which need not be the model that wrote the poems.
     """
+    known = sorted(set(pool))
 
     def judged(request: Request, answers: Sequence[WrittenPoem]) -> list[tuple[float, ...]]:
-        others = Random(request.given).sample(sorted(set(pool) - {request.given}), OTHERS)
-        pairs = [(title, answer.text) for answer in answers for title in (request.given, *others)]
-        likelihoods = log_likelihoods(checkpoint, pairs, request.instruction).view(len(answers), -1)
-        fits = (likelihoods[:, 0] - likelihoods[:, 1:].mean(1)).tolist()
         right = [obeys(request, answer) for answer in answers]
+        if request.instruction.given != "title":
+            return [(is_right, 0.0) for is_right in right]
+        drawn = [title for title in Random(request.given).sample(known, others + 1) if title != request.given]
+        titles = [request.given, *drawn[:others]]
+        pairs = [(title, answer.text) for answer in answers for title in titles]
+        likelihoods = log_likelihoods(checkpoint, pairs).view(len(answers), -1)
+        fits = (likelihoods[:, 0] - likelihoods[:, 1:].mean(1)).tolist()
         return [(is_right, fit if is_right else 0.0) for is_right, fit in zip(right, fits, strict=True)]
 
     return judged
+
+
+def in_turn(*judges: Judge) -> Judge:
+    """A judge who asks the others in turn: where one finds two answers equally good, the next one decides."""
+
+    return lambda request, answers: list(zip(*(judge(request, answers) for judge in judges), strict=True))
 
 
 def pairs_of(request: Request, answers: Sequence[WrittenPoem], judge: Judge, most: int = 3) -> list[Pair]:

@@ -116,10 +116,10 @@ def build(checkpoint: Path, out: Path) -> None:
 def main() -> None:
     """Build the page, and print where it is."""
     parser = argparse.ArgumentParser(description="Build the page that writes poems without a server.")
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="the checkpoint folder")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="the checkpoint folder; without it, the aligned model of the course")
     parser.add_argument("--out", type=Path, default=Path("build/poem"), help="the folder of the page")
     asked = parser.parse_args()
-    build(paths.own_or_shipped(asked.checkpoint), asked.out)
+    build(asked.checkpoint or paths.ALIGNED, asked.out)
     size = sum(path.stat().st_size for path in asked.out.rglob("*") if path.is_file())
     print(f"{asked.out}: {size / 1e6:.1f} MB. To see it: python -m http.server --directory {asked.out}")
 

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -21,8 +20,7 @@ from write_badges import SETUP, Address, address_of, badges, with_badges
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ("notebooks/*.ipynb", "notebooks/zh/*.ipynb", "docs/*.md", "benchmarks/README.md")
 PICTURES = ("assets/figures/*.svg", "assets/pictures/*.png")
-LANDING = {"README.md": "index.md", "README.zh-CN.md": "zh.md"}  # the site has pages of its own in place of these
-LINK = re.compile(r"\[([^\[\]]*)\]\(([^()\s#:]+)(#[^()\s]*)?\)")
+LANDING = ("index.md", "zh.md")  # the first pages, in place of the READMEs
 BADGE = re.compile(r"!\[(Open in \w+)\]\([^)]*\)")  # a picture on another host
 TREE = re.compile(r"^```\ncourse_lib/\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BRANCH = re.compile(r"^( +)(\w+)(\.py|/) +(\S.*)$", re.MULTILINE)
@@ -34,34 +32,9 @@ def matching(repository: Path, *patterns: str) -> list[str]:
     return sorted(path.relative_to(repository).as_posix() for path in found)
 
 
-@cache
-def shown(repository: Path) -> dict[str, str]:
-    """Each file of the repository that the site shows -> its place in the source of the site."""
-    return LANDING | {name: name for name in matching(repository, *PAGES, *PICTURES)}
-
-
 def relative(to: str, page: str) -> str:
     """The path from a page to another file of the site."""
     return posixpath.relpath(to, posixpath.dirname(page) or ".")
-
-
-def relinked(text: str, page: str, repository: Path, address: Address | None) -> str:
-    """The Markdown `text` of a page, with links that work on the site.
-
-    A file that the site does not have is linked to in the repository at `address`. Without an address only the words of
-    the link stay.
-    """
-
-    def fit(link: re.Match[str]) -> str:
-        words, target, anchor = link[1], link[2], link[3] or ""
-        file = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
-        if place := shown(repository).get(file):
-            return f"[{words}]({relative(place, page)}{anchor})"
-        if not (repository / file).exists():
-            return link[0]  # Sphinx says that it leads nowhere
-        return f"[{words}]({address.url}/blob/{address.branch}/{file}{anchor})" if address else words
-
-    return LINK.sub(fit, text)
 
 
 def is_chinese(page: str) -> bool:
@@ -95,21 +68,18 @@ def collect(source: Path, repository: Path, address: Address | None) -> None:
     for name in matching(repository, *PICTURES):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repository / name, source / name)
-    for page in [*LANDING.values(), *matching(repository, *PAGES)]:
+    for page in [*LANDING, *matching(repository, *PAGES)]:
         path = source / page
         path.parent.mkdir(parents=True, exist_ok=True)
         origin = path if path.is_file() else repository / page
         if path.suffix == ".md":
-            text = relinked(origin.read_text("utf-8"), page, repository, address)
+            text = origin.read_text("utf-8")
             if f"]({relative(twin(page, repository), page)})" not in text:
                 text = with_badges(text, top_line(page, repository, address))
             path.write_text(text, "utf-8", newline="\n")
             continue
         notebook = nbformat.read(origin, as_version=4)
         notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
-        for cell in notebook.cells:
-            if cell.cell_type == "markdown":
-                cell.source = relinked(cell.source, page, repository, address)
         notebook.cells[0].source = with_badges(notebook.cells[0].source, top_line(page, repository, address))
         nbformat.write(notebook, path)
     write_reference(source / "reference", (repository / "README.md").read_text("utf-8"))
@@ -142,16 +112,24 @@ def parent(page: str) -> str:
 
 
 def build(out: Path, repository: Path = REPOSITORY) -> int:
-    """Build the site in `out`, in place of an older one there. Returns Sphinx's exit status; a warning is an error."""
+    """Build the site in `out`, in place of an older one there. Returns Sphinx's exit status; a warning is an error.
+
+    Raises:
+        SystemExit: `out` or the folder beside it for the source holds something that is not from an earlier build.
+    """
     source = out.with_name(f"{out.name}-source")
-    if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").is_file():
-        raise SystemExit(f"{out}: this folder is no site; name another one")
+    for folder, sign in ((source, "conf.py"), (out, "searchindex.js")):
+        if folder.exists() and any(folder.iterdir()) and not (folder / sign).is_file():
+            raise SystemExit(f"{folder}: this folder is not from an earlier build; name another one with --out")
     for folder in (source, out):
         shutil.rmtree(folder, ignore_errors=True)
-    collect(source, repository, address_of(repository))
+    address = address_of(repository)
+    collect(source, repository, address)
     poem = repository / "build" / "poem"
     has_poem = ["-t", "poem"] if (poem / "index.html").is_file() else []
     options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", str(source / ".doctrees"), *has_poem]
+    files = f"{address.url}/blob/{address.branch}" if address else ""
+    options += ["-D", f"repository={repository}", "-D", f"address={files}"]
     asked = [sys.executable, "-m", "sphinx", *options, str(source), str(out)]
     done = subprocess.run(asked, cwd=repository, check=False)
     if has_poem:

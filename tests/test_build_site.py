@@ -1,36 +1,100 @@
 """What the site is made from: links that work there, the other language, and a reference in the order of the README."""
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from build_site import collect, relinked, top_line, write_reference
+from build_site import build, collect, top_line, write_reference
 from write_badges import Address
 
 GITHUB = Address("github.com", "poet/course", "main")
 
 
-@pytest.mark.parametrize(
-    ("page", "link", "expected"),
-    [
-        ("notebooks/01_data_formatting.ipynb", "[next](02_role_tokens.ipynb)", "[next](02_role_tokens.ipynb)"),
-        ("notebooks/06_evaluate.ipynb", "[it](../README.md)", "[it](../index.md)"),
-        ("docs/set_up.md", "[it](../README.md#start)", "[it](../index.md#start)"),
-        ("notebooks/zh/06_evaluate.ipynb", "[它](../../README.zh-CN.md)", "[它](../../zh.md)"),
-        ("docs/set_up.md", "[below](#fonts)", "[below](#fonts)"),
-        ("docs/set_up.md", "[a host](https://example.com/README.md)", "[a host](https://example.com/README.md)"),
-        ("docs/set_up.md", "[nowhere](nothing.md)", "[nowhere](nothing.md)"),
-        ("zh.md", "![图](assets/pictures/title_box.png)", "![图](assets/pictures/title_box.png)"),
-    ],
-)
-def test_a_link_leads_to_the_same_page_on_the_site(repository: Path, page: str, link: str, expected: str) -> None:
-    assert relinked(f"See {link}.", page, repository, None) == f"See {expected}."
+TINY = {
+    "README.md": "```\ncourse_lib/\n    paths.py  where things are\n```\n",
+    "README.zh-CN.md": "",
+    "LOG.md": "",
+    "site/book/index.md": "# Start\n\n```{toctree}\n:glob:\n\nzh\ndocs/*\nreference/index\n```\n",
+    "site/book/zh.md": "# 开始\n",
+    "docs/other.md": "# Other\n\n## A part\n",
+    "docs/page.md": """# Page
+
+[a page](other.md#a-part) · [**the** README](../README.md) · [its start](../README.md#start)
+· [中文](../README.zh-CN.md) · [a host](https://example.com/README.md) · [*the* log](../LOG.md#top)
+
+Type `[the log](../LOG.md)`, or:
+
+```
+[the README](../README.md)
+```
+""",
+}
 
 
-def test_a_file_that_the_site_lacks_is_linked_to_in_the_repository_if_it_is_public(repository: Path) -> None:
-    text = "See [the log](LOG.md#top)."
-    assert relinked(text, "benchmarks/README.md", repository, None) == "See the log."
-    public = "https://github.com/poet/course/blob/main/benchmarks/LOG.md#top"
-    assert relinked(text, "benchmarks/README.md", repository, GITHUB) == f"See [the log]({public})."
+@pytest.fixture
+def tiny(repository: Path, tmp_path: Path) -> Path:
+    """A repository with the settings of the site and very few pages. Its site goes into build/site."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(repository / "site" / "book", folder / "site" / "book")
+    for name, text in TINY.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+def links(html: str) -> dict[str, str]:
+    """The words of the links in the text of a page -> where they lead."""
+    article = html.partition("<article")[2].partition("</article>")[0]
+    found = re.findall(r'<a class="reference [^>]*href="([^"]*)"[^>]*>(.*?)</a>', article, re.DOTALL)
+    return {re.sub("<[^>]*>", "", words): to for to, words in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("public", [False, True])
+def test_links_lead_to_the_site_or_to_the_public_repository_and_code_stays(tiny: Path, public: bool) -> None:
+    if public:
+        for command in (
+            ["init", "-q", "-b", "main"],
+            ["remote", "add", "origin", "https://github.com/poet/course.git"],
+        ):
+            subprocess.run(["git", "-C", str(tiny), *command], check=True)
+    out = tiny / "build" / "site"
+    assert build(out, tiny) == 0
+    page = (out / "docs/page.html").read_text("utf-8")
+    to_log = {"the log": "https://github.com/poet/course/blob/main/LOG.md#top"} if public else {}
+    assert links(page) == to_log | {
+        "中文": "../zh.html",
+        "a page": "other.html#a-part",
+        "the README": "../index.html",
+        "its start": "../index.html#start",
+        "a host": "https://example.com/README.md",
+    }
+    assert "<em>the</em> log" in page
+    assert '<span class="pre">[the</span> <span class="pre">log](../LOG.md)</span>' in page
+    assert "[the README](../README.md)\n</pre>" in page
+
+
+@pytest.mark.slow
+def test_a_link_that_leads_nowhere_fails_the_build(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tiny / "docs" / "other.md").write_text("# Other\n\n## A part\n\n[nowhere](nothing.md)\n", "utf-8")
+    assert build(tiny / "build" / "site", tiny) == 1
+    assert "nothing.md" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("taken", ["site", "site-source"])
+def test_a_folder_with_something_else_in_it_is_not_emptied(tmp_path: Path, taken: str) -> None:
+    old_site, own = tmp_path / "site" / "searchindex.js", tmp_path / taken / "diary.txt"
+    for file in (old_site, own):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    if taken == "site":
+        old_site.unlink()
+    with pytest.raises(SystemExit, match=f"{taken}: this folder is not from an earlier build"):
+        build(tmp_path / "site", tmp_path)
+    assert own.is_file()
+    assert old_site.is_file() == (taken != "site")
 
 
 @pytest.mark.parametrize(

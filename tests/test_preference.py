@@ -24,7 +24,7 @@ from course_lib.instructions import OLD_STYLE, POEM, Exchange
 from course_lib.losses import count_pairs, example_sums, loss_sums, mean_loss, preference_sums
 from course_lib.model import PoetryModel
 from course_lib.poems import Poem, load_poems
-from course_lib.preferences import by_prosody, by_title, iter_pairs, pairs_of
+from course_lib.preferences import by_prosody, by_title, in_turn, iter_pairs, pairs_of
 from course_lib.recipes import preference
 from course_lib.recipes.preference import pair_batches, pair_examples
 from course_lib.roles import message_segments, opening
@@ -247,6 +247,29 @@ def test_the_title_judge_prefers_the_poem_under_whose_title_it_is_likelier(shipp
     poem = poems[0]
     ended, cut = judge(Request.first(POEM, poem.title), [WrittenPoem(poem.text, r) for r in ("end", "length")])
     assert cut < ended, "a poem that the model has not ended is the worse one"
+
+
+@pytest.mark.slow
+def test_the_title_judge_has_no_opinion_on_an_answer_that_has_no_title(shipped: Checkpoint) -> None:
+    couplet = next(row for row in MANY if row.name == "couplet")
+    judge = by_title(shipped, [poem.title for poem in load_poems("validation")])
+    above = "白日依山盡"
+    obedient, other, short = judge(
+        Request.first(couplet, above), [WrittenPoem(text, "end") for text in ("黃河入海流", "紅雲出水流", "黃河")]
+    )
+    assert obedient == other > short
+
+
+def test_a_second_judge_decides_where_the_first_sees_no_difference() -> None:
+    def by_length(_: Request, answers: Sequence[WrittenPoem]) -> list[tuple[int]]:
+        return [(len(answer.text),) for answer in answers]
+
+    def by_first_character(_: Request, answers: Sequence[WrittenPoem]) -> list[tuple[str]]:
+        return [(answer.text[0],) for answer in answers]
+
+    request = Request.first(POEM, "山")
+    assert by(in_turn(by_length, by_first_character), request, "ab", "c", "bb", "d") == ["bb", "ab", "d", "c"]
+    assert by(in_turn(by_first_character, by_length), request, "ab", "c", "bb", "d") == ["d", "c", "bb", "ab"]
 
 
 # --- a model's own pairs --------------------------------------------------------------------------

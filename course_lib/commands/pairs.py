@@ -21,7 +21,7 @@ NO_PAIR = "{out}, line {n}: not a pair of this command; name another file"
 
 def pairs(
     checkpoint: Folder = None,
-    judge: Annotated[Literal["prosody", "title"], option(help="What makes an answer the better one.")] = "prosody",
+    judge: Annotated[Literal["prosody", "title", "both"], option(help="What makes one answer the better.")] = "both",
     titles: Annotated[int, option(min=1, help="Ask about this many training poems.")] = 1000,
     candidates: Annotated[int, option(min=2, help="Answers to each request; the best and the worst are a pair.")] = 8,
     plain: Annotated[float, option(min=0, max=1, help="The share of requests that give a title alone.")] = 0.2,
@@ -34,7 +34,8 @@ def pairs(
     The requests are about training poems. Some of them ask for a poem on a title, the others for anything that the
     model was taught, also in a second turn. The answers to a request make up to three pairs. The judge "prosody" asks
     if an answer does what was asked, rhymes, and has no faults of tone. The judge "title" asks how much likelier a poem
-    is under its title than under fifteen others.
+    is under its title than under four others. The judge "both" asks the first, and the second where the first sees no
+    difference.
 
     If the command is stopped, repeat it: it goes on where it stopped.
     """
@@ -42,7 +43,7 @@ def pairs(
 
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, sha256
     from course_lib.engine.machine import choose_device
-    from course_lib.preferences import UNLIMITED, by_prosody, by_title, iter_pairs
+    from course_lib.preferences import UNLIMITED, by_prosody, by_title, in_turn, iter_pairs
     from course_lib.tasks import requests
 
     folder = paths.own_or_shipped(checkpoint)
@@ -53,7 +54,8 @@ def pairs(
     training = load_poems("train")
     poems = random.Random(seed).sample(training, min(titles, len(training)))
     asked = requests(opened.instructions, poems, plain, seed)
-    choose = by_title(opened, [poem.title for poem in training]) if judge == "title" else by_prosody
+    title = by_title(opened, [poem.title for poem in training], 4)
+    choose = {"prosody": by_prosody, "title": title, "both": in_turn(by_prosody, title)}[judge]
     made_with = {"weights": sha256(folder / WEIGHTS)[:12], "judge": judge, "candidates": candidates}
     made_with |= {"titles": titles, "plain": plain, "seed": seed}
     found = 0

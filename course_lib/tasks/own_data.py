@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from course_lib.instructions import ALL, Instruction
+from course_lib.instructions import POEM, Exchange, Instruction
 from course_lib.language import say
 from course_lib.roles import (
     END,
@@ -23,6 +23,7 @@ from course_lib.roles import (
     Message,
     length_of,
     message_segments,
+    opening,
     room_for_response,
 )
 from course_lib.tokenizer import CharacterTokenizer
@@ -65,13 +66,10 @@ def parse(row: Any) -> Conversation:
     match row:
         case {"messages": list(messages)}:
             conversation = [message(each) for each in messages]
-        case {"instruction": str(instruction), "output": str(output), **rest} if isinstance(
-            rest.get("input") or "", str
-        ):
-            given = rest.get("input") or ""
-            roles = {"system": instruction, "user": given, "assistant": output} if given else {}
-            roles = roles or {"user": instruction, "assistant": output}
-            conversation = [message({"role": role, "content": text}) for role, text in roles.items()]
+        case {"instruction": str(asked), "output": str(output), **rest} if isinstance(rest.get("input") or "", str):
+            given = str(rest.get("input") or "")
+            talk = opening(asked, Exchange(given, output)) if given else opening("", Exchange(asked, output))
+            conversation = [message(each) for each in talk]
         case _:
             form = say('a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)')
             raise ValueError(form)
@@ -99,14 +97,13 @@ def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
     Lines with {}, the sign for an argument, are left out. Raises ValueError if no line is left.
     """
     lines = Counter(talk[0]["content"] if talk[0]["role"] == "system" else "" for talk in conversations)
-    known = {each.wording: each for each in ALL}
     found = [line for line, _ in lines.most_common() if "{}" not in line][:10]
     if not found:
         raise ValueError(say("every system line has {sign} in it, the sign for an argument: write another", sign="{}"))
     rows = [
         Instruction(f"own-{n}", f"{n}: {line[:12]}", (line,), given="text") for n, line in enumerate(found, start=1)
     ]
-    return tuple(known.get(row.wording, row) for row in rows)
+    return tuple(POEM if row.wording == POEM.wording else row for row in rows)  # others have rules, which need not hold
 
 
 class Survey(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 from course_lib.instructions import Exchange, Instruction, joined
 from course_lib.poems import Poem
 from course_lib.prosody import split_lines
-from course_lib.roles import Conversation, Message, opening
+from course_lib.roles import Conversation, Message, asking
 from course_lib.tasks.lottery import MIXED, WITH_TURN, Lottery
 
 LONGEST = 16  # lines of a poem that is given; with its instruction it fills half of the context
@@ -23,7 +23,7 @@ class Request(NamedTuple):
     @classmethod
     def first(cls, instruction: Instruction, given: str, system: str = "") -> Self:
         """The first request of a conversation; without a `system` line, in the first wording of the instruction."""
-        return cls(opening(system or instruction.wording, Exchange(given, ""))[:2], instruction, given)
+        return cls(asking(system or instruction.wording, given), instruction, given)
 
     def then(self, answer: str, content: str, instruction: Instruction) -> "Request":
         """The request that follows when this one has its answer."""
@@ -43,17 +43,17 @@ def requests(taught: Sequence[Instruction], poems: Sequence[Poem], plain: float 
     is held out here too: the last wordings, and two clauses in one request. Poems of more than 16 lines are left out.
     """
     short = [poem for poem in poems if len(poem.lines) <= LONGEST]
-    questions = Questions(short, taught, seed)
-    return [questions.about(poem, questions.random.random() < plain) for poem in short]
+    lottery = RequestLottery(short, taught, seed)
+    return [lottery.about(poem, lottery.random.random() < plain) for poem in short]
 
 
-class Questions(Lottery):
+class RequestLottery(Lottery):
     """Draws requests from poems."""
 
     def about(self, poem: Poem, plain: bool) -> Request:
         """One request about this poem; with a clause or a second turn, it may be about another poem in the form."""
         fitting = self.sentences[:1] if plain else [i for i in self.sentences if i.given == "title" or i.can_use(poem)]
-        sentence = self.random.choice(fitting)
+        (sentence,) = self.random.choices(fitting, [i.share for i in fitting])
         system = self.scene() + self.worded(sentence)
         if plain or sentence.given != "title" or sentence.name == MIXED:
             return Request.first(sentence, sentence.exchange(poem, self.random).given, system)
@@ -70,6 +70,10 @@ class Questions(Lottery):
     def protected(self, instruction: Instruction, wording: str) -> str:
         """The label, if it stands there whole. 押韻 does not, so 押「東」韻 may lose 押: other wordings have none."""
         return instruction.label if instruction.label in wording else ""
+
+    def slip(self) -> str:
+        """A strange character: a wording that the model does not know has some."""
+        return self.random.choice(self.random.choice(self.poems).title)
 
     def second(self, first: Request, answer: str, title: str) -> Request:
         """What is said after a poem: another one, one in another form, or one on this other title."""

@@ -105,7 +105,7 @@ function finish(state) {
 
 function another() {
   $("seed").value = (Number($("seed").value) || 0) + 1;
-  write();
+  $("request").requestSubmit(); // the browser checks the fields first
 }
 
 function stop() {

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
-PATIENCE = 300  # seconds that any one thing may take; a quiet machine needs three
+PATIENCE = 120  # seconds that any one thing may take; a quiet machine needs three
 ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*")
 ROOT = Path(__file__).resolve().parents[2]
 LOOKS = Path(__file__).with_name("looks.js").read_text("utf-8")

@@ -155,6 +155,20 @@ def test_there_is_a_field_for_each_clause_that_the_model_was_taught(page: Page) 
     assert page.get_by_label("Form").locator("option").count() == len(titled)
 
 
+def test_an_acrostic_has_four_or_eight_characters(page: Page) -> None:
+    acrostic, stop = page.get_by_label("Acrostic"), page.get_by_role("button", name="Stop")
+    finished(page, "Ready")
+    if not acrostic.is_visible():
+        pytest.skip("this model knows no acrostics: `make poem-page CHECKPOINT=assets/checkpoints/aligned`")
+    for typed in ("春夏秋", "春夏秋冬天", "abcd"):
+        acrostic.fill(typed)
+        for button in ("Write", "Another"):
+            press(page, button)
+            assert stop.is_disabled()  # the browser refuses it
+    acrostic.fill("春夏秋冬")
+    assert len(written(page, "Write")) > 1
+
+
 def test_the_keyboard_is_enough(page: Page) -> None:
     title = page.get_by_label("Title")
     title.focus()

@@ -28,11 +28,13 @@ KINDS = [
     "notebooks/zh/05_generate.html",
     "docs/glossary.html",
     "reference/commands/write.html",
+    "search.zh-CN.html?q=损失掩码",
 ]
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTHS = (1280, 800, 390)
 HERE = "http://127.0.0.1"
 LINK = re.compile(r"<(\w+)\b[^>]*?\s(href|src)=\"([^\"]*)\"")
+LABEL = re.compile(r"(?:(?:aria-label|title|placeholder)=\"|<title>)([^<\"]+)")
 ANCHOR = re.compile(r"\sid=\"([^\"]+)\"")
 
 
@@ -131,16 +133,38 @@ def test_the_reference_describes_every_module(repository: Path, pages: dict[str,
     assert "typer.models" not in write
 
 
+def is_chinese(name: str) -> bool:
+    return name == "zh.html" or "/zh/" in name or ".zh-CN." in name
+
+
 def test_a_page_in_chinese_says_so(pages: dict[str, str]) -> None:
     for name, html in pages.items():
-        chinese = name == "zh.html" or "/zh/" in name or ".zh-CN." in name
+        chinese = is_chinese(name)
         assert ('lang="zh-CN"' in html[:200]) == chinese, name
-        assert ("本页内容" in html) == (chinese and "On this page" not in html)
+        assert ("本页内容" in html) == (chinese and not name.startswith("search")), name
+        assert not (chinese and "On this page" in html), name
         captions = re.findall('class="caption-text">(.*?)<', html)
         if chinese:
             assert captions == ["中文版", "英文版", "参考（英文）", "安装（英文）"]
         else:
             assert captions == ["The course", "中文版", "Reference", "Set up"]
+
+
+def test_the_labels_around_a_chinese_page_are_chinese(pages: dict[str, str]) -> None:
+    """What a screen reader says of them, and what is shown while the mouse rests on them."""
+    for name in filter(is_chinese, pages):
+        assert "Link to this heading" not in pages[name]
+        before, _, rest = pages[name].partition("<article")
+        labels = LABEL.findall(before + rest.partition("</article>")[2])
+        assert len(labels) > 10
+        assert [label for label in labels if not re.search("[一-鿿]", label)] == [], name
+
+
+def test_a_step_forward_or_back_or_home_stays_in_the_language(pages: dict[str, str]) -> None:
+    for name, html in pages.items():
+        steps = re.findall(r'class="(?:next-page|prev-page|sidebar-brand)" href="([^"]*)"', html)
+        assert steps, name
+        assert {is_chinese(urljoin(name, step).replace("#", name)) for step in steps} == {is_chinese(name)}, name
 
 
 def test_the_page_that_writes_poems_is_linked_only_if_it_is_there(site: Path, pages: dict[str, str]) -> None:
@@ -160,9 +184,22 @@ def test_a_page_can_be_read_at_every_width_by_day_and_by_night(
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            shot = f"site-{name.removesuffix('.html').replace('/', '-')}-{width}-{scheme}.png"
+            shot = f"site-{name.partition('.html')[0].replace('/', '-')}-{width}-{scheme}.png"
             page.screenshot(path=pictures / shot)
         assert page.locator("article").evaluate(f"e => {{ {LOOKS}; return pale(e); }}") == []
+
+
+def test_on_a_phone_the_words_of_a_figure_can_be_read_and_paper_is_not_cut(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(f"{address}notebooks/06_evaluate.html")
+    figures = page.locator("article img").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
+    assert len(figures) >= 2
+    assert min(figures) > 500  # it scrolls within its own place
+    edge = page.locator("article").evaluate("article => article.getBoundingClientRect().right")
+    sheets = page.locator(".cell_output .output > div[style*='border-radius']")
+    assert sheets.count() > 5
+    assert max(sheets.evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")) <= edge
+    assert page.locator("article thead").first.is_hidden()  # the first table has no head
 
 
 def test_a_poem_stands_in_columns_and_a_formula_is_drawn(page: Page, address: str) -> None:
@@ -192,3 +229,12 @@ def test_a_poem_stands_in_columns_and_a_formula_is_drawn(page: Page, address: st
 def test_the_search_finds_words_of_both_languages(page: Page, address: str, asked: str, expected: str) -> None:
     page.goto(f"{address}search.html?q={asked}")
     page.locator("#search-results a", has_text=expected).first.wait_for()
+
+
+def test_the_search_of_a_chinese_page_answers_in_chinese(page: Page, address: str) -> None:
+    page.goto(f"{address}notebooks/zh/01_data_formatting.html")
+    page.get_by_role("textbox", name="搜索").fill("损失掩码")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="搜索结果").wait_for()
+    page.locator(".search-summary", has_text="搜索完成").wait_for()
+    assert re.findall("[A-Za-z]{3,}", page.locator("#search-results").inner_text().split("\n\n")[0]) == []
