@@ -53,8 +53,8 @@ EXAMPLES: dict[Callable[..., None], list[str]] = {
     pretrain: ["pretrain", "pretrain --dynasties tang --steps 300"],
     finetune: ["finetune --steps 800", "finetune --instructions many", "finetune --data mine.jsonl"],
     preview: ["preview mine.jsonl", "preview mine.jsonl --show 10"],
-    pairs: ["pairs --checkpoint assets/checkpoints/instructed", "pairs --judge title --titles 200"],
-    prefer: ["prefer runs/pairs.jsonl", "prefer notebooks/choices.jsonl"],
+    pairs: ["pairs", "pairs --judge title --titles 200"],
+    prefer: ["prefer runs/pairs.jsonl", "prefer mine.jsonl --base assets/checkpoints/instructed"],
     average: ["average runs/a runs/b --out checkpoints/mean"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",
@@ -78,19 +78,11 @@ app.command(context_settings=PASS_ON, epilog=examples("course notebooks/04_finet
 app.command("test", epilog=examples("test quick"))(check)
 
 
-FRAME: tuple[str, ...] = (
-    "Usage:",
-    "Arguments:",
-    "Options:",
-    "Commands:",
-    "[default:",
-    "[required]",
-    "Show this message and exit.",
-)
+FRAME: tuple[str, ...] = ("Usage:", "Arguments:", "Options:", "Commands:", "[default:", "[required]")
 FRAME += ("No such option:", "No such command", "Possible options:", "Missing argument", "requires an argument")
 FRAME += ("Option '", "Invalid value for", " is not one of", "Got unexpected extra argument(s)")
 FRAME += ("Input should be a valid integer, unable to parse string as an integer", "Value error,")
-FRAME += ("Input should be a valid number, unable to parse string as a number",)
+FRAME += ("Input should be a valid number, unable to parse string as a number", "Show this message and exit.")
 FRAME += ("Input should be greater than or equal to", "Input should be less than or equal to")
 WIDE = "[⺀-｠]"
 UNBROKEN = f"[（「【]|{WIDE}(?=[，。：；、）」】\u2060])"  # characters after which no line ends

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from course_lib.instructions import POEM, Instruction
 from course_lib.poems import Poem
 from course_lib.roles import (
     END,
@@ -22,7 +21,6 @@ from course_lib.roles import (
     Conversation,
     Segment,
     message_segments,
-    plain_conversations,
     pretraining_text,
     room_for_response,
     spelled_out,
@@ -222,21 +220,6 @@ class InstructionBatches:
                 examples[id(conversation)] = make_example(tokenizer, text, context)
         prepared = [examples[id(each)] for each in conversations if id(each) in examples]
         return cls(prepared, pad_id=tokenizer.pad_id, context=context, batch_size=batch_size, seed=seed)
-
-    @classmethod
-    def from_poems(
-        cls,
-        poems: Sequence[Poem],
-        tokenizer: CharacterTokenizer,
-        *,
-        instructions: Sequence[Instruction] = (POEM,),
-        context: int,
-        batch_size: int,
-        seed: Seed = 0,
-    ) -> Self:
-        """The poems as answers to `instructions`: see `plain_conversations`."""
-        conversations = plain_conversations(poems, instructions)
-        return cls.from_conversations(conversations, tokenizer, context=context, batch_size=batch_size, seed=seed)
 
     def __len__(self) -> int:
         return ceil_div(len(self.rows), self.batch_size)

@@ -33,15 +33,11 @@ class Chat:
         tokenizer = self.checkpoint.tokenizer
         text, notes = read_given(typed, given if is_first or given == "text" else "message", tokenizer)
         if not text:
-            raise ValueError(sentences(*notes) or say("The message is blank."))
+            raise ValueError(sentences(*notes))
         if is_first:
             notes += tuple(unknown_notes(self.system, tokenizer, say("In the system line,")))
         messages = [*before, Message(role="user", content=text)]
-        room = room_in(self.checkpoint)
-        if within(messages, room)[-1] is not messages[-1]:
-            raise ValueError(
-                say("After the last answer, this message is too long: at most {n} characters can be read.", n=room)
-            )
+        within(messages, room_in(self.checkpoint))  # raises ValueError
         self.messages = messages
         return sentences(*notes)
 

@@ -33,21 +33,22 @@ class GenerationLimits(NamedTuple):
     banned: tuple[int, ...] = ()  # never written
     line_ends: frozenset[int] = frozenset()  # a line between two of these is not written twice
     stop: tuple[int, ...] = ()  # a text also ends after these tokens in a row
+    may_repeat: bool = False  # prose repeats its characters, so there is no presence penalty
 
 
 def generation_limits(checkpoint: Checkpoint, stop: str = "") -> GenerationLimits:
     """The limits of a text: it ends at the end mark, or after the text `stop`. It has no other special token.
 
     A model that was taught to answer with verse alone may not write a blank or a Latin character. A base model also
-    writes titles, and a model of your own data may write anything.
+    writes titles. A model of your own data may write anything, and repeat itself.
     """
     tokenizer, taught = checkpoint.tokenizer, checkpoint.instructions
-    writes_verse = bool(taught) and all(each.given != "text" for each in taught)
+    may_repeat = any(each.given == "text" for each in taught)
     end = tokenizer.eos_id
-    not_in_poems = tokenizer.encode(PRINTABLE) if writes_verse else []
+    not_in_poems = tokenizer.encode(PRINTABLE) if taught and not may_repeat else []
     banned = tuple({*tokenizer.special_tokens, *not_in_poems} - {end})
     line_ends = frozenset(tokenizer.encode(LINE_ENDS)) - {tokenizer.unk_id}
-    return GenerationLimits(end, banned, line_ends, tuple(tokenizer.encode(stop)))
+    return GenerationLimits(end, banned, line_ends, tuple(tokenizer.encode(stop)), may_repeat)
 
 
 @torch.inference_mode()
@@ -78,7 +79,7 @@ def generate(
     padding = [width - len(prompt) for prompt in prompts]
     cache = KVCache(model.config, padding, max(padding) + min(width + settings.max_new_tokens, context), device)
     repetition = Repetition(len(prompts), model.config.vocab_size, limits.banned, limits.line_ends)
-    penalty = 0.0 if settings.greedy else settings.presence_penalty
+    penalty = 0.0 if settings.greedy or limits.may_repeat else settings.presence_penalty
     texts: list[list[int]] = [[] for _ in prompts]
     going = list(range(len(prompts)))  # the numbers of the texts that go on
     ids = torch.tensor([[0] * space + list(prompt) for space, prompt in zip(padding, prompts, strict=True)])
@@ -114,14 +115,11 @@ def last_logits(hidden: Tensor, embedding: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class WrittenPoem:
-    """A text the model wrote, and why it ended there.
-
-    `log_likelihood`, in nats per token, is set only when several candidates were written.
-    """
+    """A text the model wrote, and why it ended there."""
 
     text: str
     reason: Reason
-    log_likelihood: float | None = None
+    log_likelihood: float | None = None  # in nats per token; only if several candidates were written
 
 
 def rank(poem: WrittenPoem) -> prosody.Score:
@@ -136,8 +134,7 @@ def prompt_ids(checkpoint: Checkpoint, title: str, instruction: Instruction | No
     """
     if not checkpoint.instructions:
         return checkpoint.tokenizer.encode(f"{title}\n")
-    segments = prompt_segments(title, instruction or checkpoint.instructions[0])
-    return checkpoint.tokenizer.encode_segments(segments)
+    return checkpoint.tokenizer.encode_segments(prompt_segments(title, instruction or checkpoint.instructions[0]))
 
 
 class PoemStream:
@@ -150,6 +147,8 @@ class PoemStream:
     def __init__(
         self, checkpoint: Checkpoint, prompt: Sequence[int], settings: GenerationSettings | None, candidates: int = 1
     ) -> None:
+        if candidates < 1:
+            raise ValueError(f"candidates is {candidates}, must be at least 1")
         self._checkpoint = checkpoint
         self._prompt = prompt
         self._settings = settings or GenerationSettings()
@@ -160,6 +159,7 @@ class PoemStream:
         self.reason: Reason | None = None
 
     def __iter__(self) -> Iterator[str]:
+        self.text = ""  # a second loop writes the same text again
         for character in self._characters():
             if self._stopping:
                 break
@@ -168,18 +168,16 @@ class PoemStream:
         self.reason = "stopped" if self._stopping else self._ending
 
     def _characters(self) -> Iterator[str]:
-        tokenizer = self._checkpoint.tokenizer
-        numbers = range(self._candidates)
-        keys = np.concatenate([text_key(self._settings.seed, number, self._prompt) for number in numbers])
-        prompts = [self._prompt for _ in numbers]
+        checkpoint = self._checkpoint
+        keys = np.concatenate([text_key(self._settings.seed, n, self._prompt) for n in range(self._candidates)])
+        prompts = [self._prompt] * self._candidates
         texts: list[list[int]] = []
-        limits = generation_limits(self._checkpoint)
-        for texts in generate(self._checkpoint.model, prompts, self._settings, limits, keys):
+        for texts in generate(checkpoint.model, prompts, self._settings, generation_limits(checkpoint), keys):
             if self._stopping:
                 return
-            if self._candidates == 1 and texts[0][-1] != tokenizer.eos_id:
-                yield tokenizer.decode(texts[0][-1:])
-        best = best_of(self._checkpoint, self._prompt, texts)
+            if self._candidates == 1 and texts[0][-1] != checkpoint.tokenizer.eos_id:
+                yield checkpoint.tokenizer.decode(texts[0][-1:])
+        best = best_of(checkpoint, self._prompt, texts)
         self._ending = best.reason
         if self._candidates > 1:
             yield from best.text
@@ -204,7 +202,11 @@ def write(
 def reply(
     checkpoint: Checkpoint, messages: Conversation, settings: GenerationSettings | None = None, candidates: int = 1
 ) -> PoemStream:
-    """The assistant's answer to the last messages, as many as `roles.within` finds room for; it raises ValueError."""
+    """The assistant's answer to a conversation. Old messages that have no room are left out (`roles.within`).
+
+    Raises ValueError for a base model, or if the last message has no room.
+    """
+    checkpoint.instruction()
     segments = message_segments(within(messages, room_in(checkpoint)), open_response=True)
     return PoemStream(checkpoint, checkpoint.tokenizer.encode_segments(segments), settings, candidates)
 

@@ -1,8 +1,7 @@
 """What a model can be asked to do: one `Instruction` for each request.
 
 Training data, prompts, the command line, the boxes, the model card and the evaluation all read the same object. A
-checkpoint keeps those that it was taught in `instructions.json`. Notebook 4 teaches `POEM`; `course_lib.tasks.many` has
-more.
+checkpoint keeps those that it was taught in `instructions.json`. Notebook 4 teaches `POEM`; `tasks.many` has more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -100,9 +99,9 @@ def joined(sentence: Instruction, clauses: Sequence[Instruction]) -> Instruction
     """
     if not clauses:
         return sentence
-    if sentence.given != "title" or sentence.kind != "sentence" or any(each.kind != "clause" for each in clauses):
-        raise ValueError(f"{', '.join(i.name for i in (sentence, *clauses))}: only clauses can be added to a sentence")
     parts = (sentence, *clauses)
+    if sentence.given != "title" or sentence.kind != "sentence" or any(each.kind != "clause" for each in clauses):
+        raise ValueError(f"{', '.join(p.name for p in parts)}: only clauses can be added, and only to poems on titles")
     return replace(
         sentence,
         name=",".join(part.name for part in parts),

@@ -119,8 +119,8 @@ def preference_sums(
         -log sigmoid(beta * margin),  margin = gain of the chosen answer - gain of the rejected one
 
     The gain of an answer is how much likelier the model finds it than `reference` does, in nats; with `per_token`, in
-    nats per token. To it comes `anchor` times the mean loss on the chosen answer, in nats per token, so that this one
-    does not become less likely too (Pang et al. 2024). `response_count` counts pairs. `whole` is that of `loss_sums`.
+    nats per token. `anchor` times the mean loss on the chosen answer is added, in nats per token. It keeps this answer
+    from becoming less likely too (Pang et al. 2024). `response_count` counts pairs. `whole` is that of `loss_sums`.
     """
     targets, is_learned = targets_of(batch)
     losses = token_losses(model, batch, targets)

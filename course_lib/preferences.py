@@ -64,7 +64,6 @@ def by_title(checkpoint: Checkpoint, pool: Sequence[str], others: int = OTHERS) 
 
 def in_turn(*judges: Judge) -> Judge:
     """A judge who asks the others in turn: where one finds two answers equally good, the next one decides."""
-
     return lambda request, answers: list(zip(*(judge(request, answers) for judge in judges), strict=True))
 
 

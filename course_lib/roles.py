@@ -37,8 +37,7 @@ def pretraining_text(poem: Poem) -> str:
 
 def prompt_segments(title: str, instruction: Instruction = POEM) -> list[Segment]:
     """The prompt: the instruction, the title, and a response that is still empty."""
-    system = [(INSTRUCTION, instruction.wording)] if instruction.wording else []  # your own data may have none
-    return [*system, (INPUT, title), (RESPONSE, "")]
+    return message_segments(asking(instruction.wording, title), open_response=True)
 
 
 def example_segments(poem: Poem, instruction: Instruction = POEM) -> list[Segment]:
@@ -50,8 +49,7 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
     """The segments of a conversation; the end token follows each turn of the assistant.
 
     A system line without text is left out. `open_response` adds an empty response for the model to fill; chat templates
-    call this `add_generation_prompt`.
-    Raises ValueError if a role is not system, user or assistant.
+    call this `add_generation_prompt`. Raises ValueError if a role is not system, user or assistant.
     """
     segments: list[Segment] = []
     for message in messages:
@@ -64,10 +62,14 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
     return [*segments, (RESPONSE, "")] if open_response else segments
 
 
+def asking(system: str, given: str) -> Conversation:
+    """The messages of a first request: the system line, if there is one, and what the user gives."""
+    return [Message(role="system", content=system)] * bool(system) + [Message(role="user", content=given)]
+
+
 def opening(system: str, exchange: Exchange) -> Conversation:
-    """The first messages of a conversation. Without a system line, they are only two."""
-    first = [Message(role="system", content=system)] if system else []
-    return [*first, Message(role="user", content=exchange.given), Message(role="assistant", content=exchange.answer)]
+    """The messages of a first request, and the answer."""
+    return [*asking(system, exchange.given), Message(role="assistant", content=exchange.answer)]
 
 
 def plain_conversations(poems: Sequence[Poem], instructions: Sequence[Instruction]) -> list[Conversation]:
@@ -75,8 +77,7 @@ def plain_conversations(poems: Sequence[Poem], instructions: Sequence[Instructio
 
     Raises ValueError if a poem fits no instruction.
     """
-    distinct = dict.fromkeys(poems)
-    made = {p: opening(answered_by(p, instructions).wording, Exchange(p.title, p.text)) for p in distinct}
+    made = {p: opening(answered_by(p, instructions).wording, Exchange(p.title, p.text)) for p in dict.fromkeys(poems)}
     return [made[poem] for poem in poems]
 
 
@@ -94,12 +95,12 @@ def within(messages: Conversation, room: int) -> Conversation:
     """The messages without the oldest answers, so that they have at most `room` tokens.
 
     With each answer, the request after it goes too: the first request, which has the title, now asks for the next
-    answer. Raises ValueError if there is nothing more to leave out.
+    answer. Raises ValueError if the first request and the last message have no room.
     """
     kept = list(messages)
     while length_of(message_segments(kept)) > room:
-        oldest = next((i for i, message in enumerate(kept) if message["role"] == "assistant"), len(kept))
-        if oldest + 2 > len(kept):
+        oldest = next((i for i, message in enumerate(kept[:-2]) if message["role"] == "assistant"), None)
+        if oldest is None:
             raise ValueError(say("the conversation is too long: at most {room} characters can be read", room=room))
         del kept[oldest : oldest + 2]
     return kept

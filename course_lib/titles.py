@@ -88,8 +88,7 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     text = " ".join(NOT_IN_A_TITLE.sub("", text).split())
     notes = []
     if special_tokens:
-        one = special_tokens[0]
-        notes.append(say("A special token such as {one} is plain text in a title: it has no effect.", one=one))
+        notes.append(say("A special token such as {one} has no effect in a title.", one=special_tokens[0]))
     title = AGAIN.sub(lambda found: found[1] * len(found[0]), "".join(SAME.get(c, c) for c in text))
     if not set(title) - SEPARATORS:
         why = say(
@@ -127,6 +126,8 @@ def read_given(typed: str, given: str, tokenizer: CharacterTokenizer) -> ReadTit
     text, remark = (typed.strip(), "") if given == "text" else to_traditional(typed.strip(), tokenizer)
     if given == "line":
         text = text.rstrip("，。")  # lines are taught without the last mark
+    if not visible(text):
+        return ReadTitle("", (say("The message is blank."),))
     if given == "poem":  # it may be typed in one row, but each couplet has its own
         text = text.replace("。\n", "。").replace("。", "。\n").strip()
     return ReadTitle(text, (*([remark] if remark else []), *unknown_notes(text, tokenizer)))

@@ -1,10 +1,19 @@
-"""The training loop, for every method of the course: an iterator that takes one step and reports it."""
+"""The training loop, for every method of the course: an iterator that takes one step and reports it.
+
+    for batch in batches:
+        sums = recipe.loss(model, batch)  # over the tokens that are learned
+        (sums.response / sums.response_count).backward()
+        clip_grad_norm_(model.parameters(), max_grad_norm)
+        optimizer.step()  # at the learning rate of this step
+
+The rest is for 16-bit products, several processes, a GPU that runs behind, and the weights of the best evaluation.
+"""
 
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal, Self
 
@@ -23,10 +32,9 @@ class TrainingSettings:
     """How to train, on any data.
 
     The learning rate rises during `warmup_steps`, stays constant, and falls in a straight line to zero during the last
-    `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. With
-    `patience`, a run stops after that many evaluations in a row without a lower loss on the response. It then ends with
-    the weights of its best evaluation, and so does a run that took all steps. Raises ValueError if a setting is out of
-    its range.
+    `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. With `patience`, a run stops
+    after that many evaluations in a row without a lower loss on the response. It then ends with the weights of its best
+    evaluation, and so does a run that took all steps. Raises ValueError if a setting is out of its range.
     """
 
     steps: int
@@ -43,12 +51,12 @@ class TrainingSettings:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = getattr(self, setting.name)
+        for name, value in asdict(self).items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{setting.name} is {value}, must be a finite number")
-            if setting.name in ("steps", "accumulate") and value < 1:
-                raise ValueError(f"{setting.name} is {value}, must be at least 1")
+                raise ValueError(f"{name} is {value}, must be a finite number")
+            least = {"steps": 1, "accumulate": 1, "max_grad_norm": 1e-6}.get(name, 0)
+            if isinstance(value, int | float) and value < least:
+                raise ValueError(f"{name} is {value}, must be at least {least}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}, must be between 0 and 1")
         if not 0 <= self.decay_fraction <= 1:
@@ -110,8 +118,7 @@ class StepReport:
     def from_json(cls, line: str) -> Self:
         """The report that `as_json` wrote. Raises ValueError, TypeError or KeyError if the line is something else."""
         row = json.loads(line)
-        loss = Loss(**row.pop("loss"))
-        measured = Pending(torch.tensor([*loss, row.pop("grad_norm")], dtype=torch.float64))
+        measured = Pending(torch.tensor([*Loss(**row.pop("loss")), row.pop("grad_norm")], dtype=torch.float64))
         counts = [row.pop("tokens_seen"), row.pop("tokens_per_second")]
         counted = Pending(torch.tensor(counts, dtype=torch.float64))
         evaluation = row.pop("evaluation")
@@ -126,7 +133,9 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, settings: TrainingSettings, machine: Machine) -> None:
-        """Move the recipe's model to the machine's device."""
+        """Move the recipe's model to the machine's device. Raises ValueError if patience has nothing to measure."""
+        if settings.patience and recipe.evaluation is None:
+            raise ValueError(f"patience is {settings.patience}, but there is no evaluation data: nothing is measured")
         self.recipe = recipe
         self.settings = settings
         self.machine = machine
@@ -169,6 +178,7 @@ class Trainer:
                 yield report
         if self.settings.patience and self._best_weights:
             self.model.load_state_dict(self._best_weights)
+        self.model.eval()
 
     @property
     def is_done(self) -> bool:
@@ -247,13 +257,14 @@ class Trainer:
             data = f"The data of this step: `next(batches.epoch({epoch}, {start}))`"
             raise FloatingPointError(f"the loss of step {step + 1} is {loss}: try a lower learning rate. {data}")
 
+    @torch.no_grad()
     def evaluate(self) -> Loss | None:
         """The losses on the recipe's evaluation set, each token counted once; None without such a set."""
         if self._evaluation is None:
             return None
         self.model.eval()
-        loss = self.recipe.evaluation_loss
-        sums = (self._loss_sums(batch, loss).stacked() for batch in self._evaluation.epoch(0))
+        batches = self._evaluation.epoch(0)
+        sums = (self._loss_sums(batch, self.recipe.evaluation_loss).stacked() for batch in batches)
         return mean_loss(LossSums(*self.machine.world.all_reduce(part)) for part in sums)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -266,10 +277,7 @@ class Trainer:
         return tensors, numbers | {"scaler": self.scaler.state_dict()}
 
     def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Continue from the state of another trainer of the same run.
-
-        Raises RuntimeError if the state belongs to a model of another shape.
-        """
+        """Continue from the state of another trainer of the same run. Raises RuntimeError for another model."""
         weights, self._best_weights = (
             {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
             for kind in ("model.", "best.")

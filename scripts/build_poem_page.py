@@ -116,7 +116,7 @@ def build(checkpoint: Path, out: Path) -> None:
 def main() -> None:
     """Build the page, and print where it is."""
     parser = argparse.ArgumentParser(description="Build the page that writes poems without a server.")
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="the checkpoint folder; without it, the aligned model of the course")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="the checkpoint; else the course's aligned model")
     parser.add_argument("--out", type=Path, default=Path("build/poem"), help="the folder of the page")
     asked = parser.parse_args()
     build(asked.checkpoint or paths.ALIGNED, asked.out)

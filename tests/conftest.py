@@ -1,5 +1,6 @@
 """What all tests share: nothing is fetched, and a slow machine does not fail a test."""
 
+import gc
 import os
 import shutil
 import signal
@@ -30,6 +31,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("course", deadline=None)
 settings.load_profile("course")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects() -> None:
+    """Training collects garbage first, which takes half a second unless what is imported by now is left out."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

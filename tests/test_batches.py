@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tiny import poem_batches
 
 from course_lib.batches import (
     IGNORE,
@@ -92,12 +93,12 @@ def test_packing_places_each_example_once_and_wastes_little() -> None:
 
 def test_real_poems_are_packed_with_at_most_five_percent_padding(shipped_tokenizer: CharacterTokenizer) -> None:
     poems = load_poems("validation") + load_poems("test")
-    batches = InstructionBatches.from_poems(poems, shipped_tokenizer, context=256, batch_size=16)
+    batches = poem_batches(poems, shipped_tokenizer, context=256, batch_size=16)
     assert batches.padding < 0.05
 
 
 def test_packed_rows_hold_whole_examples_that_count_from_zero(tokenizer: CharacterTokenizer, poems: list[Poem]) -> None:
-    batches = InstructionBatches.from_poems(poems, tokenizer, context=128, batch_size=2, seed=None)
+    batches = poem_batches(poems, tokenizer, context=128, batch_size=2, seed=None)
     (batch,) = batches.epoch(0)
     assert batch.position_ids is not None
     found = []
@@ -122,7 +123,7 @@ def test_the_attention_mask_is_false_on_padding_and_nowhere_else(
         tokens = sum(len(tokenizer.encode(pretraining_text(p))) for p in poems)
         tokens += ceil_div(tokens - 1, 31) - 1  # each window but the first repeats a token
     else:
-        batches = InstructionBatches.from_poems(poems, tokenizer, context=64, batch_size=4)
+        batches = poem_batches(poems, tokenizer, context=64, batch_size=4)
         tokens = sum(len(example.input_ids) for example in batches.examples)
     all_batches = list(batches.epoch(0))
     assert sum(int(batch.attention_mask.sum()) for batch in all_batches) == tokens
@@ -135,7 +136,7 @@ def test_the_attention_mask_is_false_on_padding_and_nowhere_else(
 
 def test_a_poem_whose_title_fills_the_context_is_left_out(tokenizer: CharacterTokenizer, poems: list[Poem]) -> None:
     endless = Poem("山" * 80, "試筆", ("江花開。",))
-    batches = InstructionBatches.from_poems([*poems, endless], tokenizer, context=64, batch_size=2)
+    batches = poem_batches([*poems, endless], tokenizer, context=64, batch_size=2)
     assert len(batches.examples) == len(poems)
 
 
@@ -143,7 +144,7 @@ def test_a_title_that_leaves_room_for_one_character_is_kept(tokenizer: Character
     """The prompt is three special tokens, the instruction and the title."""
     room = 64 - 3 - len(POEM.wording)
     fits, fills = (Poem("山" * n, "試筆", ("江花開。",)) for n in (room - 1, room))
-    batches = InstructionBatches.from_poems([fits, fills, fits], tokenizer, context=64, batch_size=2)
+    batches = poem_batches([fits, fills, fits], tokenizer, context=64, batch_size=2)
     assert [sum(label != IGNORE for label in e.labels) for e in batches.examples] == [1, 1]
     with pytest.raises(ValueError, match="nothing to learn within 64 tokens"):
         make_example(tokenizer, example_segments(fills), 64)
@@ -153,12 +154,12 @@ def test_each_poem_answers_its_instruction(shipped_tokenizer: CharacterTokenizer
     regulated = Poem("登鸛雀樓", "王之渙", ("白日依山盡，黃河入海流。", "欲窮千里目，更上一層樓。"))
     old_style = Poem("春曉", "孟浩然", ("春眠不覺曉，處處聞啼鳥。", "夜來風雨聲，花落知多少。"))
     poems = [old_style, regulated, old_style]
-    batches = InstructionBatches.from_poems(poems, shipped_tokenizer, context=256, batch_size=1, instructions=ALL)
+    batches = poem_batches(poems, shipped_tokenizer, context=256, batch_size=1, instructions=ALL)
     asked = [(old_style, OLD_STYLE), (regulated, POEM), (old_style, OLD_STYLE)]
     expected = [make_example(shipped_tokenizer, example_segments(*pair), 256) for pair in asked]
     assert list(batches.examples) == expected
     with pytest.raises(ValueError, match="登鸛雀樓 answers none of these instructions"):
-        InstructionBatches.from_poems(poems, shipped_tokenizer, context=256, batch_size=1, instructions=[OLD_STYLE])
+        poem_batches(poems, shipped_tokenizer, context=256, batch_size=1, instructions=[OLD_STYLE])
 
 
 def test_the_answers_of_conversations_and_their_ends_are_learned_and_nothing_else(
@@ -203,7 +204,7 @@ def test_a_poem_that_comes_twice_is_prepared_once(tokenizer: CharacterTokenizer,
 
     counting = replace(POEM, fits=noted)
     twice = [*poems, *poems]
-    batches = InstructionBatches.from_poems(twice, tokenizer, context=64, batch_size=2, instructions=[counting])
+    batches = poem_batches(twice, tokenizer, context=64, batch_size=2, instructions=[counting])
     assert asked == [p.title for p in poems]
     assert len(batches.examples) == len(twice)
     assert batches.examples[0] is batches.examples[len(poems)]
@@ -221,7 +222,7 @@ def shuffled(request: pytest.FixtureRequest, poems: list[Poem], tokenizer: Chara
     many = [Poem(p.title, p.author, p.couplets * n) for n in range(1, 5) for p in poems]
     if request.param == "plain":
         return lambda seed: PlainTextBatches(many, tokenizer, context=32, batch_size=2, seed=seed)
-    return lambda seed: InstructionBatches.from_poems(many, tokenizer, context=128, batch_size=2, seed=seed)
+    return lambda seed: poem_batches(many, tokenizer, context=128, batch_size=2, seed=seed)
 
 
 def test_epochs_are_shuffled_from_the_seed_and_can_start_in_the_middle(shuffled: NewBatches) -> None:
@@ -244,7 +245,7 @@ def test_the_batches_of_a_seed_never_change(kind: str, digest: str, shipped_toke
     if kind == "plain":
         batches = PlainTextBatches(poems, shipped_tokenizer, context=128, batch_size=7, seed=3)
     else:
-        batches = InstructionBatches.from_poems(poems, shipped_tokenizer, context=128, batch_size=7, seed=3)
+        batches = poem_batches(poems, shipped_tokenizer, context=128, batch_size=7, seed=3)
     sha = hashlib.sha256()
     for batch in batches.epoch(1):
         sha.update(batch.input_ids.numpy().tobytes())
@@ -287,7 +288,7 @@ def test_an_empty_data_set_is_refused(tokenizer: CharacterTokenizer) -> None:
 
 
 def test_padding_and_end_are_two_different_tokens(tokenizer: CharacterTokenizer, poems: list[Poem]) -> None:
-    batches = InstructionBatches.from_poems(poems, tokenizer, context=128, batch_size=2)
+    batches = poem_batches(poems, tokenizer, context=128, batch_size=2)
     batch = next(batches.epoch(0))
     ends = batch.labels == tokenizer.eos_id
     assert tokenizer.pad_id != tokenizer.eos_id

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from course_lib.evaluation.metrics import Estimate
 from course_lib.instructions import OLD_STYLE, POEM, Instruction
 from course_lib.losses import Loss
 from course_lib.poems import Poem
-from course_lib.recipes import distillation, finetuning, pretraining, tang_weighted
+from course_lib.recipes import distillation, finetuning, preference, pretraining, tang_weighted
+from course_lib.roles import asking
 from course_lib.run_folder import RunFolder
+from course_lib.tasks import Pair
 from course_lib.training import Trainer, TrainingSettings
 
 SETTINGS = TrainingSettings(steps=3, learning_rate=1e-2, warmup_steps=1)
@@ -104,6 +107,22 @@ def test_a_base_model_that_went_on_adds_up_what_both_have_read(
     assert "instructions" not in facts
     assert "3 Tang poems" in text
     assert "2 Song poems" in text
+
+
+def test_a_parent_without_a_card_has_a_name_and_a_checksum(
+    checkpoint: Checkpoint, poems: list[Poem], parent: Path, tmp_path: Path
+) -> None:
+    (parent / "MODEL_CARD.md").unlink()  # as `transformers` saves a model
+    pairs = [Pair(asking(POEM.wording, poem.title), poem.text, poem.text[::-1]) for poem in poems]
+    shared: dict[str, Any] = {"batch_size": 2, "parent": parent}
+    for recipe in (
+        pretraining(poems, checkpoint.tokenizer, start=checkpoint, **shared),
+        preference(checkpoint, pairs, **shared),
+    ):
+        facts, text = card(Trainer(recipe, SETTINGS, MACHINE), RunFolder(tmp_path / "run"), poems, Loss(3.0, 3.0))
+        assert facts["parent"] == {"name": "parent", "sha256": sha256(parent / "model.safetensors")}
+        assert facts["steps"] == 0
+        assert ("Rounds of writing and learning: 1." in text) is (recipe.kind == "preference")
 
 
 def test_a_card_without_a_parent(checkpoint: Checkpoint, poems: list[Poem], tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from course_lib.checks.verdict import Verdict
 from course_lib.evaluation import bootstrap_mean, training_index
 from course_lib.generation import WrittenPoem, iter_poems, write
 from course_lib.instructions import POEM, Instruction
-from course_lib.model import PoetryModel
+from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import DEMO_TITLE, Poem
 from course_lib.prosody import is_well_formed, split_lines
 from course_lib.roles import example_segments, pretraining_text, prompt_segments
@@ -1535,7 +1535,9 @@ TABLES["own_judge"] = Table(
         "words of the title": judge_by_loop,
         "long poems": scored(lambda title, text: len(text)),
         "short poems, as a tensor": lambda question, answers: torch.tensor([-len(a.text) for a in answers]),
-        "long lines, as an array": lambda question, answers: np.array([len(split_lines(a.text)[0]) for a in answers]),
+        "long lines, as an array": lambda question, answers: np.array(
+            [max(map(len, split_lines(a.text)), default=0) for a in answers]
+        ),
         "four lines": scored(lambda title, text: float(len(split_lines(text)) == 4)),
         "eight lines, as a generator": lambda question, answers: (len(split_lines(a.text)) == 8 for a in answers),
     },
@@ -1555,21 +1557,16 @@ TABLES["own_judge"] = Table(
 
 # --- the tables, tried ----------------------------------------------------------------------------
 
-TRAINED = {  # the instructed checkpoint is trained on what the answer returns; for these answers, with the solution
-    "own_row": {"the moon", "cranes, and a check"},
-    "own_judge": {"long lines, as an array", "eight lines, as a generator"},
-}
+TRAINED = {"own_row", "own_judge"}  # a model is trained on what the answer returns: half a minute for each answer
 SLOW = {"keywords", "even_odds", "one_couplet", "quatrains", "experiment", *TRAINED}  # a model writes poems
 MARKS = {name: [pytest.mark.slow] if name in SLOW else [] for name in TABLES}
-RIGHT, MORE = (
-    [
-        pytest.param(name, answer, marks=MARKS[name], id=f"{name}: {what}")
-        for name, table in TABLES.items()
-        for what, answer in table.right.items()
-        if (what in TRAINED.get(name, table.right)) == is_learned
-    ]
-    for is_learned in (True, False)
-)
+ANSWERS = [
+    pytest.param(name, answer, marks=MARKS[name], id=f"{name}: {what}")
+    for name, table in TABLES.items()
+    for what, answer in table.right.items()
+]
+RIGHT = [answer for answer in ANSWERS if answer.values[0] not in TRAINED]
+REACHING = [answer for answer in ANSWERS if answer.values[0] in TRAINED]
 WRONG = [
     pytest.param(name, answer, hint, marks=MARKS[name], id=f"{name}: {what}")
     for name, table in TABLES.items()
@@ -1585,11 +1582,22 @@ def untrained(name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeyp
         monkeypatch.setattr(paths, "INSTRUCTED", tmp_path / "untrained")
 
 
+@pytest.fixture
+def small_base(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For `keywords` a small untrained base model, with the shipped tokenizer: the verdict is about the ids alone."""
+    if name == "keywords":
+        size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = PoetryModel(ModelConfig(vocab_size=len(base_tokenizer()), max_position_embeddings=256, **size))
+        save_checkpoint(Checkpoint(model, base_tokenizer()), tmp_path / "base", {}, "")
+        monkeypatch.setattr(paths, "BASE", tmp_path / "base")
+
+
 def verdict_on(name: str, answer: Any) -> Verdict:
     check: Callable[[Any], Verdict] = getattr(checks, name)
     return check(answer)
 
 
+@pytest.mark.usefixtures("small_base")
 @pytest.mark.parametrize(("name", "answer"), RIGHT)
 def test_a_right_answer_is_right(name: str, answer: Any) -> None:
     verdict = verdict_on(name, answer)
@@ -1598,8 +1606,8 @@ def test_a_right_answer_is_right(name: str, answer: Any) -> None:
 
 
 @pytest.mark.usefixtures("untrained")
-@pytest.mark.parametrize(("name", "answer"), MORE)
-def test_a_right_answer_of_another_form_reaches_the_model(name: str, answer: Any) -> None:
+@pytest.mark.parametrize(("name", "answer"), REACHING)
+def test_a_right_answer_reaches_the_model_that_learns_from_it(name: str, answer: Any) -> None:
     assert re.search("of 40 titles made a pair|after [24]0 steps", verdict_on(name, answer).message)
 
 

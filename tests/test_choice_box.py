@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,15 @@ def test_a_choice_is_a_pair_in_the_file_and_the_next_title_follows(
     assert box.count == len(read_pairs(file)) == 3
     assert "The title is blank" in state(box)  # no titles are left
     assert state(box).endswith("3 choices in choices.jsonl.")
+
+
+def test_a_model_without_a_system_line_is_asked_without_one(checkpoint: Checkpoint, file: Path) -> None:
+    own = replace(checkpoint, instructions=(replace(POEM, wordings=("",)),))
+    box = ChoiceBox(own, file, TITLES)
+    press(box, "Write")
+    press(box, LEFT)
+    assert read_pairs(file)[0].prompt == asked("山雨")[1:]
+    assert ChoiceBox(own, file, TITLES).title.value == "江月", "the first title is in the file"
 
 
 def test_neither_keeps_nothing_and_goes_on(box: ChoiceBox, checkpoint: Checkpoint, file: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import poem_batches
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib import losses
-from course_lib.batches import IGNORE, Batch, InstructionBatches
+from course_lib.batches import IGNORE, Batch
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine import chunked_loss
 from course_lib.engine.machine import try_compile
@@ -37,7 +38,7 @@ def model(checkpoint: Checkpoint) -> PoetryModel:
 @pytest.fixture
 def batch(checkpoint: Checkpoint, poems: list[Poem]) -> Batch:
     """Packed poems, and a row of padding."""
-    (batch,) = InstructionBatches.from_poems(poems, checkpoint.tokenizer, context=64, batch_size=4).epoch(0)
+    (batch,) = poem_batches(poems, checkpoint.tokenizer, context=64, batch_size=4).epoch(0)
     assert not batch.attention_mask.any(dim=1).all()
     return batch
 

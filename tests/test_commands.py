@@ -1,12 +1,11 @@
 """The command line: one clear line for what cannot be done, and runs that a kill does not change."""
 
 import json
-import os
-import random
 import re
 import shutil
 import signal
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_
 from course_lib.evaluation import evaluate, held_out_loss
 from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.poems import load_poems
+from course_lib.tasks import MANY
 
 
 @pytest.fixture
@@ -86,6 +86,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("finetune --steps 0", r"steps is 0"),
         ("finetune --base nowhere", r"nowhere: no such folder"),
         ("finetune --instructions limerick", r"no instruction 'limerick'; choose one of: poem \(詩\), old-style"),
+        ("finetune --instructions limerick", r"old-style \(古體詩\); or many, by itself"),
         ("finetune --instructions poem,", r"no instruction ''"),
     ],
 )
@@ -186,48 +187,6 @@ def test_a_killed_run_goes_on_with_the_same_losses(base: Path, repository: Path)
     assert main(command) == 0
     assert log("runs/killed") == log("runs/whole")
     assert sha256(Path("checkpoints/killed/model.safetensors")) == sha256(base / "model.safetensors")
-
-
-KILLED_TEN_TIMES = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch._dynamo  # what takes long to import is imported once, not in every child
-from course_lib import long_run, recipes
-from course_lib.__main__ import main
-
-killed, moment, log = 0, random.Random(int(sys.argv[1])), Path("runs/hunted/log.jsonl")
-size = lambda: log.stat().st_size if log.exists() else 0
-while True:
-    child = os.fork()
-    if not child:
-        os._exit(main(sys.argv[2:]))
-    if killed < 10:
-        before, give_up = size(), time.monotonic() + 60
-        while size() == before and time.monotonic() < give_up:
-            time.sleep(0.01)  # until it has begun, so that ten kills do not keep it from ever getting on
-        time.sleep(moment.uniform(0, 0.05))
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    killed += os.WIFSIGNALED(status)
-    if not os.WIFSIGNALED(status):
-        print("killed", killed, "times")
-        sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_run_killed_ten_times_at_random_moments_has_the_same_losses(home: Path, repository: Path) -> None:
-    """Each time while it takes a step, writes its log or saves."""
-    command = ["pretrain", *TINY, "--steps", "300", "--evaluate-every", "100", "--run-folder"]
-    assert main([*command, "runs/calm", "--out", "checkpoints/calm"]) == 0
-    seed = random.randrange(10**6)
-    hunted = [*command, "runs/hunted", "--out", "checkpoints/hunted"]
-    done = run(["-c", KILLED_TEN_TIMES, str(seed), *hunted], repository)
-    assert done.returncode == 0, (seed, done.stderr)
-    assert "killed 10 times" in done.stdout, (seed, done.stdout)
-    assert log("runs/hunted") == log("runs/calm"), seed
-    assert sha256(Path("checkpoints/hunted/model.safetensors")) == sha256(Path("checkpoints/calm/model.safetensors"))
 
 
 def press() -> None:
@@ -549,6 +508,24 @@ def test_an_end_is_told_apart_from_the_limit(ending: Path, capsys: pytest.Captur
         characters = written["text"].replace("\n", "")
         assert line == f"{how} after {len(characters)} characters"
     assert shown.out.count("《山雨》") == 2
+
+
+def test_what_evaluate_cannot_measure_is_refused(
+    checkpoint: Checkpoint, ending: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "this model was taught nothing that a program can check"
+    assert told in refused(capsys, "evaluate", "--obedience", "--titles", "2", "--checkpoint", str(ending))
+    save_checkpoint(replace(checkpoint, instructions=MANY), tmp_path / "many", {"kind": "instruction"}, "")
+    for name, given in (("couplet", "line"), ("title", "poem")):
+        said = refused(capsys, "evaluate", "--instruction", name, "--titles", "2", "--checkpoint", f"{tmp_path}/many")
+        assert said == f"{name} takes a {given}, not a title: use --obedience"
+
+
+def test_patience_needs_validation_losses(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"instruction": "山", "output": "水"}] * 4
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    command = ["finetune", *TINY_FINETUNE, "--base", str(base), "--data", f"{tmp_path}/mine.jsonl", "--patience", "1"]
+    assert "patience is 1, but there is no evaluation data" in refused(capsys, *command, "--run-folder", "runs/mine")
 
 
 def test_evaluate_counts_what_write_writes(home: Path, ending: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,19 @@
 """The commands of preference alignment: `pairs` writes pairs of a model's answers, and `prefer` learns from them."""
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import TINY_FINETUNE, log, synthetic
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from course_lib import paths, preferences
 from course_lib.__main__ import main
-from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card, save_checkpoint
+from course_lib.checkpoints import CARD, WEIGHTS, Checkpoint, load_checkpoint, read_card, save_checkpoint, sha256
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.roles import pretraining_text
 from course_lib.tasks import Pair, read_pairs
@@ -121,10 +124,14 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path, capsys: py
     assert card["test"]["ended"] is not None
     assert load_checkpoint(Path("a")).instructions == load_checkpoint(model).instructions
     assert "Rounds of writing and learning: 1. Pairs in all: 18." in Path("a/MODEL_CARD.md").read_text("utf-8")
-    assert "now the model is measured" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "now the model is measured" in shown
+    assert f"{model} is used" in shown
+    assert f"validation loss {last['evaluation']['response']:.3f} for a pair, with the anchor\n" in shown
     assert main([*arguments, "--base", "a", "--no-measure", "--run-folder", "runs/a2", "--out", "a2"]) == 0
-    assert "now the model is measured" not in capsys.readouterr().err
-    second = read_card("a2")
+    second, printed = read_card("a2"), capsys.readouterr()
+    assert not re.search("now the model is measured|is used|written with", printed.err)
+    assert f"validation loss {second['losses']['validation_response']:.4f} nats per character" in printed.out
     assert "Rounds of writing and learning: 2. Pairs in all: 36." in Path("a2/MODEL_CARD.md").read_text("utf-8")
     assert second["parent"] == card["parent"], "the model from before all rounds"
     assert second["steps"] == card["steps"] + 1
@@ -153,6 +160,37 @@ def test_prefer_refuses_what_it_cannot_learn_from(row: object, says: str, capsys
     Path("own2.jsonl").write_text(f"{line}\n", "utf-8")
     assert main(["prefer", "own2.jsonl", *TINY_FINETUNE, "--run-folder", "runs/c", "--out", "c"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_prefer_takes_the_pairs_of_another_model_only_for_a_model_that_is_named(
+    model: Path, written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*TINY_FINETUNE, "--no-measure", "--run-folder", "runs/other", "--out", "other"]
+    own = sha256(model / WEIGHTS)[:12]
+    lines = written.read_text("utf-8").splitlines(keepends=True)[:2]
+    Path("others.jsonl").write_text("".join(lines).replace(own, "0123456789ab"), "utf-8")
+    told = f"others.jsonl: written with the weights 0123456789ab, not with those of {model} ({own}); name the folder"
+    capsys.readouterr()
+    assert main(["prefer", "others.jsonl", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(told)
+    assert not Path("other").exists()
+    assert main(["prefer", "others.jsonl", *arguments, "--base", str(model)]) == 0
+    assert told in capsys.readouterr().err
+    Path("mine.jsonl").write_text("".join(lines), "utf-8")
+    assert main(["prefer", "mine.jsonl", *arguments, "--run-folder", "runs/mine"]) == 0
+    assert "written with" not in capsys.readouterr().err
+
+
+def test_an_average_without_a_card_is_refused_before_anything_is_measured(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model, tmp_path / "bare")
+    (tmp_path / "bare" / CARD).unlink()
+    calls = []
+    with register_module_forward_pre_hook(lambda module, _: calls.append(module)):
+        assert main(["average", str(model), str(tmp_path / "bare"), "--out", "mean2"]) == 2
+    assert "MODEL_CARD.md: not there" in capsys.readouterr().err
+    assert calls == []
 
 
 def test_prefer_has_no_options_that_would_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -212,6 +212,12 @@ def command(folder: Path, tmp_path: Path) -> list[object]:
     return [TITLES[0], "--titles", tmp_path / "titles.txt", "--out", tmp_path / "poems.jsonl", *common]
 
 
+def test_the_folder_of_the_file_is_made(command: list[object], tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "new" / "folder" / "poems.jsonl"
+    said(capsys, 0, *command, "--out", out)
+    assert len(poems(out)) > 1
+
+
 def test_poems_go_to_a_file_as_they_would_to_the_terminal(
     command: list[object], checkpoint: Checkpoint, tmp_path: Path, capsys: Capture
 ) -> None:

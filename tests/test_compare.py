@@ -8,8 +8,8 @@ import torch
 from by_hand import FIVE, base_model, with_more
 
 from course_lib.checkpoints import Checkpoint
-from course_lib.evaluation import compare, evaluate, held_out_loss, judge, title_fit
-from course_lib.evaluation.judge import obedience
+from course_lib.evaluation import compare, evaluate, held_out_loss, measure_poems, title_fit
+from course_lib.evaluation.measures import share_obeyed
 from course_lib.evaluation.metrics import METRICS
 from course_lib.evaluation.novelty import PoemIndex
 from course_lib.generation import WrittenPoem, iter_poems
@@ -31,7 +31,7 @@ def test_the_poems_that_it_writes_are_judged(checkpoint: Checkpoint, more: list[
     titles = [poem.title for poem in more[:4]]
     found = evaluate(checkpoint, more, titles=4, candidates=3, settings=SHORT, index=INDEX)
     written = list(iter_poems(checkpoint, titles, SHORT, candidates=3))
-    assert found.estimates.items() >= judge(written, INDEX).items()
+    assert found.estimates.items() >= measure_poems(written, INDEX).items()
     assert written != list(iter_poems(checkpoint, titles, SHORT))
     assert (found.titles, found.poems) == (4, len(more))
     assert found["ended"] == sum(poem.reason == "end" for poem in written) / 4
@@ -47,8 +47,8 @@ def test_a_base_model_is_stopped_at_the_blank_row(checkpoint: Checkpoint, more: 
         embedding = base.model.model.embed_tokens.weight.mul_(10)
         embedding[base.tokenizer.eos_id] = 0.9 * embedding[newline]
     titles = [poem.title for poem in more[:8]]
-    stopped = judge(list(iter_poems(base, titles, stop="\n\n")), INDEX)
-    assert stopped["ended"].value < judge(list(iter_poems(base, titles)), INDEX)["ended"].value
+    stopped = measure_poems(list(iter_poems(base, titles, stop="\n\n")), INDEX)
+    assert stopped["ended"].value < measure_poems(list(iter_poems(base, titles)), INDEX)["ended"].value
     assert evaluate(base, more, titles=8, index=INDEX)["ended"] == stopped["ended"].value
 
 
@@ -84,8 +84,8 @@ def test_poems_are_written_with_the_instruction_and_read_under_it(checkpoint: Ch
     found = evaluate(taught, more, titles=4, settings=SHORT, instruction=OLD_STYLE, index=INDEX)
     written = list(iter_poems(taught, titles[:4], SHORT, instruction=OLD_STYLE))
     assert written != list(iter_poems(taught, titles[:4], SHORT))
-    assert found.estimates.items() >= judge(written, INDEX).items()
-    assert found.estimates.items() >= obedience(titles[:4], written, OLD_STYLE).items() != set()
+    assert found.estimates.items() >= measure_poems(written, INDEX).items()
+    assert found.estimates.items() >= share_obeyed(titles[:4], written, OLD_STYLE).items() != set()
     fit = title_fit(taught, titles[:4], [poem.text for poem in written], titles, instruction=OLD_STYLE)
     assert found.estimates.items() >= fit.items()
 
@@ -142,7 +142,8 @@ def test_a_base_model_real_poems_and_shuffled_ones_stand_beside_a_model(
     assert found["best of 2"] == evaluate(checkpoint, more, titles=4, candidates=2, settings=SHORT, index=index)
     assert found["fine-tuned"]["longest_run"] > 0  # its own poems are in the index
     assert found["best of 2"]["response_loss"] == found["fine-tuned"]["response_loss"]
-    assert found["real poems"].estimates.items() >= judge([WrittenPoem(p.text, "end") for p in more[:4]], index).items()
+    real = measure_poems([WrittenPoem(poem.text, "end") for poem in more[:4]], index)
+    assert found["real poems"].estimates.items() >= real.items()
     assert found["real poems"]["well_formed"] == 1
     assert (found["real poems"].poems, "whole_loss" in found["real poems"].estimates) == (0, False)
     assert "own_title_wins" in found["real poems"].estimates.keys() - found["shuffled"].estimates.keys()

@@ -187,9 +187,16 @@ def test_the_whole_conversation_is_read_as_far_as_there_is_room(checkpoint: Chec
     assert answer(short) == read_as(short) != answer(short[:2])
     fits, long = talk("山", "江" * 10, "花" * 21, "月" * 5), talk("山", "江" * 10, "花" * 22, "月" * 5)
     assert answer(fits) == read_as(fits)
-    assert answer(long) == read_as(long[:2]) != read_as(long)
-    with pytest.raises(ValueError, match="the conversation is too long: at most 42 characters can be read"):
-        reply(checkpoint, talk("山", "江" * 40))
+    more = talk("山", "江" * 10, "花" * 21, "月" * 5, "夜" * 10, "雨")
+    assert answer(more) == read_as([*more[:2], *more[4:]])
+    for messages in (talk("山", "江" * 40), long):
+        with pytest.raises(ValueError, match="the conversation is too long: at most 42 characters can be read"):
+            reply(checkpoint, messages)
+
+
+def test_a_base_model_cannot_reply(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ValueError, match="a base model was taught no instruction"):
+        reply(replace(checkpoint, instructions=()), [{"role": "user", "content": "山"}])
 
 
 def test_answers_to_prompts_come_in_order_with_a_seed_for_each(checkpoint: Checkpoint) -> None:
@@ -448,6 +455,27 @@ def test_settings_are_all_used(checkpoint: Checkpoint) -> None:
     ]
     for change in changes:
         assert list(iter_poems(checkpoint, TITLES, GenerationSettings(**({"temperature": 1} | change)))) != base, change
+
+
+def test_a_model_of_ones_own_data_may_repeat_its_characters(checkpoint: Checkpoint) -> None:
+    own = replace(checkpoint, instructions=(POEM, replace(POEM, name="own-1", given="text")))
+    for model, is_same in ((own, True), (checkpoint, False)):
+        free, held = (
+            [w.text for w in iter_poems(model, TITLES, GenerationSettings(1.0, 1.0, presence_penalty=penalty))]
+            for penalty in (0, 100)
+        )
+        assert (free == held) is is_same
+
+
+def test_a_stream_that_is_read_twice_writes_the_same_text_again(checkpoint: Checkpoint) -> None:
+    for candidates in (1, 2):
+        stream = write(checkpoint, "江月", candidates=candidates)
+        assert "".join(stream) == stream.text == "".join(stream) == stream.text
+
+
+def test_at_least_one_candidate_is_written(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ValueError, match="candidates is 0, must be at least 1"):
+        write(checkpoint, "江月", candidates=0)
 
 
 def test_only_a_model_of_ones_own_data_may_write_latin_characters(checkpoint: Checkpoint) -> None:

@@ -134,7 +134,7 @@ def test_only_clauses_join_and_only_a_sentence_about_a_title() -> None:
         (POEM, NAMED["another"]),
     ):
         with pytest.raises(
-            ValueError, match=f"^{sentence.name}, {clause.name}: only clauses can be added to a sentence"
+            ValueError, match=f"^{sentence.name}, {clause.name}: only clauses can be added, and only to poems on titles"
         ):
             joined(sentence, [clause])
 
@@ -161,9 +161,9 @@ def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
         ("rhyme", "instruction rhyme takes an argument: rhyme=…"),
         ("rhyme=", "instruction rhyme takes an argument: rhyme=…"),
         ("poem=東", "instruction poem takes no argument: poem"),
-        ("title,rhyme=東", "title, rhyme=東: only clauses can be added to a sentence"),
-        ("quatrain-7,quatrain-5", "quatrain-7, quatrain-5: only clauses can be added to a sentence"),
-        ("rhyme=東,quatrain-5", "poem, rhyme=東, quatrain-5: only clauses can be added to a sentence"),
+        ("title,rhyme=東", "title, rhyme=東: only clauses can be added, and only to poems on titles"),
+        ("quatrain-7,quatrain-5", "quatrain-7, quatrain-5: only clauses can be added, and only to poems on titles"),
+        ("rhyme=東,quatrain-5", "poem, rhyme=東, quatrain-5: only clauses can be added, and only to poems on titles"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(asked: str, says: str) -> None:

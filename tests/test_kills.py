@@ -69,7 +69,7 @@ def same_after_kills(command: list[str], home: Path, kind: str) -> None:
 
 
 def test_pretraining(home: Path) -> None:
-    same_after_kills(["pretrain", *TINY, "--steps", "200"], home, "pretrain")
+    same_after_kills(["pretrain", *TINY, "--steps", "200", "--evaluate-every", "50"], home, "pretrain")
 
 
 def test_fine_tuning(home: Path, base: Path) -> None:

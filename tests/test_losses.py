@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from tiny import poem_batches
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.batches import IGNORE, Batch, InstructionBatches
+from course_lib.batches import IGNORE, Batch
 from course_lib.checkpoints import Checkpoint
 from course_lib.losses import (
     Loss,
@@ -121,7 +122,7 @@ def test_the_sums_of_rows_add_up_to_those_of_the_batch() -> None:
 
 def test_an_untrained_model_is_as_unsure_as_can_be(checkpoint: Checkpoint, poems: list[Poem]) -> None:
     tokenizer = checkpoint.tokenizer
-    (batch,) = InstructionBatches.from_poems(poems, tokenizer, context=64, batch_size=3).epoch(0)
+    (batch,) = poem_batches(poems, tokenizer, context=64, batch_size=3).epoch(0)
     sums = loss_sums(checkpoint.model, batch)
     assert (sums.response / sums.response_count).item() == pytest.approx(math.log(len(tokenizer)), abs=0.1)
     response_and_end = sum(len(p.text) + 1 for p in poems)
@@ -129,7 +130,7 @@ def test_an_untrained_model_is_as_unsure_as_can_be(checkpoint: Checkpoint, poems
 
 
 def test_targets_are_counted_without_a_model(checkpoint: Checkpoint, poems: list[Poem]) -> None:
-    batches = list(InstructionBatches.from_poems(poems, checkpoint.tokenizer, context=64, batch_size=1).epoch(0))
+    batches = list(poem_batches(poems, checkpoint.tokenizer, context=64, batch_size=1).epoch(0))
     sums = total(loss_sums(checkpoint.model, batch) for batch in batches)
     assert len(batches) > 1
     assert tuple(map(int, count_targets(batches))) == counts_of(sums)

@@ -28,7 +28,11 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 def test_a_device_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"no device 'abacus' on this machine; it has .*cpu"):
         choose_device("abacus")
+    for name in ("cpu:x", "cpu:", "cpu:-1", "cpu:0:0", "cpus", ""):
+        with pytest.raises(ValueError, match=f"no device '{name}' on this machine"):
+            choose_device(name)
     assert choose_device("cpu") == CPU
+    assert choose_device("cpu:0") == torch.device("cpu:0")
     with pytest.raises(ValueError, match="no device 'abacus'"):
         Machine.choose("abacus", "float32")
 

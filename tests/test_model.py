@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import poem_batches
 from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
-from course_lib.batches import InstructionBatches, PlainTextBatches
+from course_lib.batches import PlainTextBatches
 from course_lib.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from course_lib.losses import loss_sums, mean_loss
 from course_lib.model import MLP, Attention, KVCache, ModelConfig, PoetryModel, evaluating
@@ -75,7 +76,7 @@ def test_packed_and_unpacked_losses_agree(checkpoint: Checkpoint, poems: list[Po
     short = [Poem(p.title, p.author, p.couplets[:1]) for p in poems]
 
     def rows_and_loss(context: int) -> tuple[int, tuple[float, float]]:
-        batches = InstructionBatches.from_poems(short, checkpoint.tokenizer, context=context, batch_size=1)
+        batches = poem_batches(short, checkpoint.tokenizer, context=context, batch_size=1)
         return len(batches), mean_loss(loss_sums(checkpoint.model, batch) for batch in batches.epoch(0))
 
     unpacked_rows, unpacked = rows_and_loss(context=32)

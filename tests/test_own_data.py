@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.instructions import OLD_STYLE, POEM
+from course_lib.instructions import OLD_STYLE, POEM, answered_by
 from course_lib.poems import Poem
 from course_lib.roles import Conversation, example_segments, message_segments, prompt_segments
 from course_lib.tasks.own_data import marked, read_conversations, survey, taught_by
@@ -49,6 +49,12 @@ def test_both_forms_are_read(tmp_path: Path) -> None:
         talk_of(("system", "寫"), ("user", "江"), ("assistant", "花。")),
         *[talk_of(("user", "寫"), ("assistant", "花。"))] * 3,
     ]
+
+
+def test_every_text_of_a_line_must_be_valid(tmp_path: Path) -> None:
+    for name in ("instruction", "input", "output"):
+        with pytest.raises(ValueError, match=r"line 1: .*surrogates not allowed"):
+            read_conversations(file_of(tmp_path, json.dumps({**ALPACA, name: "\ud800"})))
 
 
 def test_what_a_line_has_besides_is_left_out(tmp_path: Path) -> None:
@@ -131,9 +137,11 @@ def test_the_system_lines_are_the_instructions_the_most_frequent_first() -> None
     rows = [(POEM.wording,), ("答話",), ("答話",), (OLD_STYLE.wording,), (OLD_STYLE.wording,), (OLD_STYLE.wording,)]
     taught = taught_by([talk_of(("system", line), ("assistant", "江")) for (line,) in rows])
     assert [row.wordings for row in taught] == [(OLD_STYLE.wording,), ("答話",), (POEM.wording,)]
-    assert [row.name for row in taught] == ["old-style", "own-2", "poem"]
-    assert (taught[0], taught[2]) == (OLD_STYLE, POEM)
+    assert [row.name for row in taught] == ["own-1", "own-2", "poem"]
+    assert taught[2] == POEM
     assert (taught[1].label, taught[1].given) == ("2: 答話", "text")
+    regulated = Poem("登鸛雀樓", "", ("白日依山盡，黃河入海流。", "欲窮千里目，更上一層樓。"))
+    assert answered_by(regulated, taught[:1]) == taught[0], "any poem can measure a model of one's own data"
     braces = talk_of(("system", "{}"), ("assistant", "江"))
     assert [row.wording for row in taught_by([braces, talk_of(("system", "答話"), ("assistant", "江"))])] == ["答話"]
     with pytest.raises(ValueError, match=r"every system line has \{\} in it"):

@@ -20,14 +20,14 @@ from course_lib.checkpoints import Checkpoint, load_checkpoint
 from course_lib.engine import Machine
 from course_lib.evaluation import measure_pairs
 from course_lib.generation import WrittenPoem
-from course_lib.instructions import OLD_STYLE, POEM, Exchange
+from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.losses import count_pairs, example_sums, loss_sums, mean_loss, preference_sums
 from course_lib.model import PoetryModel
 from course_lib.poems import Poem, load_poems
 from course_lib.preferences import by_prosody, by_title, in_turn, iter_pairs, pairs_of
 from course_lib.recipes import preference
 from course_lib.recipes.preference import pair_batches, pair_examples
-from course_lib.roles import message_segments, opening
+from course_lib.roles import asking, message_segments
 from course_lib.tasks import MANY, Pair, Request, read_pairs, requests
 from course_lib.training import Trainer, TrainingSettings
 
@@ -36,7 +36,7 @@ MACHINE = Machine(torch.device("cpu"), torch.float32)
 
 def backwards(poems: list[Poem]) -> list[Pair]:
     """Each poem as the chosen answer to its title, and its characters in reverse as the rejected one."""
-    return [Pair(opening(POEM.wording, Exchange(p.title, ""))[:2], p.text, p.text[::-1]) for p in poems]
+    return [Pair(asking(POEM.wording, p.title), p.text, p.text[::-1]) for p in poems]
 
 
 @pytest.fixture

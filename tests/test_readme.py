@@ -57,3 +57,16 @@ def test_the_poems_of_the_readme_are_those_that_the_commands_write(repository: P
     assert stream.reason == "end"
     count = len(poem.replace("\n", ""))
     assert shown[1] == f"{poem.strip()}\n(ended by itself after {count} characters)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_program_of_the_page_opens_a_checkpoint_with_transformers_and_writes_verse(
+    page: str, repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (repository / page).read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(repository)
+    exec(program, {})
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert len(lines) >= 2
+    assert all(line.endswith("。") for line in lines)

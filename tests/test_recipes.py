@@ -21,8 +21,9 @@ from course_lib.instructions import ALL, OLD_STYLE, POEM, Instruction
 from course_lib.losses import distillation_sums
 from course_lib.model import ModelConfig
 from course_lib.poems import Poem
-from course_lib.recipes import Recipe, conversing, distillation, finetuning, pretraining, tang_weighted
-from course_lib.roles import Conversation, plain_conversations, pretraining_text
+from course_lib.recipes import Recipe, conversing, distillation, finetuning, preference, pretraining, tang_weighted
+from course_lib.roles import Conversation, asking, plain_conversations, pretraining_text
+from course_lib.tasks import Pair
 from course_lib.tokenizer import CharacterTokenizer
 from course_lib.training import Trainer, TrainingSettings
 
@@ -182,6 +183,12 @@ def test_finetuning_is_conversing_about_poems(base: Checkpoint, poems: list[Poem
     assert isinstance(ours, InstructionBatches)
     assert isinstance(theirs, InstructionBatches)
     assert ours.examples == theirs.examples
+
+
+def test_a_base_model_has_no_answers_to_prefer(base: Checkpoint) -> None:
+    pairs = [Pair(asking(POEM.wording, "山"), "水", "月")]
+    with pytest.raises(ValueError, match="a base model was taught no instruction"):
+        preference(base, pairs)
 
 
 def test_other_conversations_are_another_run(base: Checkpoint, poems: list[Poem]) -> None:

@@ -1,5 +1,6 @@
 """From poems and conversations to segments, and the same through the chat template of `transformers`."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,19 +9,22 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from course_lib.checkpoints import Checkpoint, save_checkpoint
-from course_lib.instructions import OLD_STYLE, POEM, Instruction
+from course_lib.instructions import OLD_STYLE, POEM, Exchange, Instruction
 from course_lib.model import ModelConfig, PoetryModel
 from course_lib.poems import Poem
 from course_lib.roles import (
     Conversation,
     Message,
+    asking,
     example_segments,
     message_segments,
+    opening,
     pretraining_text,
     prompt_segments,
     spelled_out,
     within,
 )
+from course_lib.tasks import Request
 from course_lib.tokenizer import CharacterTokenizer
 
 RAIN = Poem("春夜喜雨", "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))
@@ -65,6 +69,16 @@ def test_a_prompt_uses_the_first_wording() -> None:
     assert example_segments(RAIN, two)[0] == ("<INS>", "請")
 
 
+def test_a_first_request_has_a_system_line_only_if_there_is_one() -> None:
+    user: Message = {"role": "user", "content": "春雨"}
+    assert asking("寫", "春雨") == [{"role": "system", "content": "寫"}, user]
+    assert asking("", "春雨") == [user]
+    assert opening("", Exchange("春雨", "花。")) == [user, {"role": "assistant", "content": "花。"}]
+    without = replace(POEM, wordings=("",))
+    assert Request.first(without, "春雨").prompt == [user], "no answer follows"
+    assert prompt_segments("春雨", without) == [("<INP>", "春雨"), ("<RES>", "")]
+
+
 def test_a_conversation_of_three_turns_is_a_training_example() -> None:
     messages: list[Message] = [
         {"role": "system", "content": POEM.wording},
@@ -106,7 +120,7 @@ LONG: Conversation = [
 
 @pytest.mark.parametrize(
     ("room", "kept"),
-    [(31, [0, 1, 2, 3, 4, 5]), (30, [0, 1, 4, 5]), (19, [0, 1, 4, 5]), (18, [0, 1]), (6, [0, 1])],
+    [(31, [0, 1, 2, 3, 4, 5]), (30, [0, 1, 4, 5]), (19, [0, 1, 4, 5])],
 )
 def test_the_oldest_answers_are_left_out_with_the_requests_after_them(room: int, kept: list[int]) -> None:
     before = list(LONG)
@@ -120,8 +134,8 @@ def test_a_conversation_without_a_system_line_can_be_shortened_too() -> None:
     assert within([], 0) == []
 
 
-def test_a_request_is_never_left_out_by_itself() -> None:
-    for messages, room in ((LONG, 5), (LONG[:2], 5), (LONG[:3], 12), (LONG[2:3], 6)):
+def test_the_first_request_and_the_last_message_are_never_left_out() -> None:
+    for messages, room in ((LONG, 5), (LONG[:2], 5), (LONG[:3], 12), (LONG[2:3], 6), (LONG, 18), (LONG[:4], 17)):
         with pytest.raises(ValueError, match=f"the conversation is too long: at most {room} characters can be read"):
             within(messages, room)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from course_lib.checkpoints import Checkpoint, load_checkpoint, read_card
-from course_lib.evaluation import held_out_loss, judge, measure_obedience, title_fit
-from course_lib.evaluation.judge import BLANK_ROW, obedience
+from course_lib.evaluation import held_out_loss, measure_obedience, measure_poems, title_fit
+from course_lib.evaluation.measures import BLANK_ROW, share_obeyed
 from course_lib.evaluation.metrics import Estimate
 from course_lib.evaluation.novelty import training_index
 from course_lib.generation import WrittenPoem, iter_poems
@@ -53,7 +53,7 @@ def values(estimates: dict[str, Estimate]) -> dict[str, float]:
 def test_the_base_model_reads_well_and_writes_without_an_end(base: Checkpoint) -> None:
     assert base.instructions == ()
     assert held_out_loss(base, load_poems("validation")[:READ]).whole < 3.7
-    found = values(judge(list(iter_poems(base, TITLES[:WRITTEN], stop=BLANK_ROW))))
+    found = values(measure_poems(list(iter_poems(base, TITLES[:WRITTEN], stop=BLANK_ROW))))
     assert found["ended"] == 0
     assert found["well_formed"] > 0.8  # of the first poem: the form is known before the end is
     assert found["alternating"] > 0.8
@@ -68,7 +68,7 @@ def test_the_tuned_model_reads_each_poem_best_under_the_instruction_that_it_was_
 
 
 def test_the_tuned_model_writes_whole_poems_that_sound_and_are_its_own(written: list[WrittenPoem]) -> None:
-    found = values(judge(written))
+    found = values(measure_poems(written))
     assert found["ended"] >= 0.97
     assert found["well_formed"] >= 0.85
     assert found["rhymes"] >= 0.7
@@ -87,8 +87,8 @@ def test_the_tuned_model_listens_to_the_title(tuned: Checkpoint, written: list[W
 
 def test_the_tuned_model_obeys_its_second_instruction(tuned: Checkpoint, written: list[WrittenPoem]) -> None:
     titles = TITLES[:WRITTEN]
-    asked = values(obedience(titles, list(iter_poems(tuned, titles, instruction=OLD_STYLE)), OLD_STYLE))
-    not_asked = values(obedience(titles, written, OLD_STYLE))
+    asked = values(share_obeyed(titles, list(iter_poems(tuned, titles, instruction=OLD_STYLE)), OLD_STYLE))
+    not_asked = values(share_obeyed(titles, written, OLD_STYLE))
     assert asked["obeys"] >= 0.5
     assert not_asked["obeys"] < asked["obeys"] - 0.2
 
@@ -97,7 +97,7 @@ def test_the_tuned_model_obeys_its_second_instruction(tuned: Checkpoint, written
 def test_the_models_of_many_instructions_obey_and_write_whole_poems(repository: Path, folder: str) -> None:
     checkpoint = load_checkpoint(repository / "assets/checkpoints" / folder)
     assert checkpoint.instructions == MANY
-    found = values(judge(list(iter_poems(checkpoint, TITLES[:WRITTEN]))))
+    found = values(measure_poems(list(iter_poems(checkpoint, TITLES[:WRITTEN]))))
     assert found["ended"] >= 0.97
     assert found["well_formed"] >= 0.88
     assert found["rhymes"] >= 0.7

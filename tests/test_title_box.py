@@ -325,7 +325,7 @@ def test_ten_quick_clicks_write_one_poem_and_leave_no_thread_behind(slow: TitleB
         ("  ", "The title is blank."),
         ("山" * 61, "This title has 61 characters"),
         ("spring", "There is no Chinese character"),
-        ("<RES>", "&lt;RES&gt; is plain text"),
+        ("<RES>", "&lt;RES&gt; has no effect in a title"),
         ("<script>", "There is no Chinese character"),
     ],
 )

@@ -10,7 +10,7 @@ from opencc import OpenCC
 
 from course_lib import paths
 from course_lib.poems import Poem, Split, load_poems, save_poems
-from course_lib.titles import MAX_TITLE, SAME, ReadTitle, count_usage, frequency, read_title, usage
+from course_lib.titles import MAX_TITLE, SAME, ReadTitle, count_usage, frequency, read_given, read_title, usage
 from course_lib.tokenizer import CharacterTokenizer
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
@@ -205,9 +205,19 @@ def test_what_the_model_cannot_read_is_left_out_and_named(typed: str, title: str
     assert not found.refused
 
 
+@pytest.mark.parametrize("given", ["line", "poem", "text", "message"])
+@pytest.mark.parametrize("typed", ["", " \n", "\u200b"])
+def test_a_blank_message_is_refused_with_a_reason(given: str, typed: str) -> None:
+    assert read_given(typed, given, shipped()) == ReadTitle("", ("The message is blank.",))
+
+
+def test_a_line_of_its_last_mark_alone_is_blank() -> None:
+    assert read_given("，", "line", shipped()).message == "The message is blank."
+
+
 def test_a_special_token_is_explained() -> None:
-    assert "A special token such as <EOS> is plain text" in read("春<EOS>").message
-    assert "A special token such as <RES> is plain text" in read("<RES>").message
+    assert "A special token such as <EOS> has no effect in a title." in read("春<EOS>").message
+    assert "A special token such as <RES> has no effect in a title." in read("<RES>").message
     assert "special token" not in read("春<b>").message
 
 

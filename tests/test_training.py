@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 import pytest
 import torch
+from tiny import poem_batches
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -48,8 +49,8 @@ def recipe(checkpoint: Checkpoint, poems: list[Poem]) -> Recipe:
     return Recipe(
         "instruction",
         checkpoint,
-        InstructionBatches.from_poems(poems * 3, tokenizer, context=64, batch_size=2),
-        InstructionBatches.from_poems(poems[:1], tokenizer, context=64, batch_size=1),
+        poem_batches(poems * 3, tokenizer, context=64, batch_size=2),
+        poem_batches(poems[:1], tokenizer, context=64, batch_size=1),
     )
 
 
@@ -99,6 +100,12 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
         ({"decay_fraction": 1.5}, "decay_fraction is 1.5, must be in 0 … 1"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd', must be 'muon' or 'adamw'"),
         ({"accumulate": 0}, "accumulate is 0, must be at least 1"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm is -1.0, must be at least 1e-06"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0, must be at least 1e-06"),
+        ({"warmup_steps": -5}, "warmup_steps is -5, must be at least 0"),
+        ({"evaluate_every": -1}, "evaluate_every is -1, must be at least 0"),
+        ({"patience": -1}, "patience is -1, must be at least 0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0, must be at least 0"),
     ],
 )
 def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, Any], message: str) -> None:
@@ -171,7 +178,7 @@ def test_a_model_that_learned_the_end_token_stops_by_itself(
 def test_the_mean_is_taken_over_tokens_not_over_batches(
     new_trainer: NewTrainer, recipe: Recipe, poems: list[Poem]
 ) -> None:
-    rows = InstructionBatches.from_poems(poems, recipe.checkpoint.tokenizer, context=64, batch_size=1)
+    rows = poem_batches(poems, recipe.checkpoint.tokenizer, context=64, batch_size=1)
     trainer = new_trainer(recipe=replace(recipe, evaluation=rows))
     with torch.no_grad():
         sums = torch.stack([loss_sums(trainer.model, batch).stacked() for batch in rows.epoch(0)])
@@ -186,6 +193,32 @@ def test_the_mean_is_taken_over_tokens_not_over_batches(
 def test_without_an_evaluation_set_there_is_no_evaluation(new_trainer: NewTrainer, recipe: Recipe) -> None:
     trainer = new_trainer(recipe=replace(recipe, evaluation=None), steps=3, evaluate_every=1)
     assert [report.evaluation for report in trainer] == [None] * 3
+
+
+def test_patience_without_an_evaluation_set_is_refused(new_trainer: NewTrainer, recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="patience is 2, but there is no evaluation data"):
+        new_trainer(recipe=replace(recipe, evaluation=None), patience=2)
+
+
+def test_a_run_leaves_the_model_as_it_is_used(new_trainer: NewTrainer) -> None:
+    trainer = new_trainer(steps=2, dropout=0.5, evaluate_every=0)
+    for _ in trainer:
+        assert trainer.model.training
+    assert not trainer.model.training
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(trainer.model(ids), trainer.model(ids))
+
+
+def test_an_evaluation_computes_no_gradients(new_trainer: NewTrainer, recipe: Recipe) -> None:
+    graphs: list[bool] = []
+
+    def loss(model: Callable[..., Tensor], batch: Batch) -> LossSums:
+        graphs.append(model(batch.input_ids, batch.position_ids).requires_grad)
+        return loss_sums(model, batch)
+
+    new_trainer(recipe=replace(recipe, evaluation_loss=loss)).evaluate()
+    assert graphs
+    assert not any(graphs)
 
 
 def test_pretraining_uses_the_same_loop(checkpoint: Checkpoint, poems: list[Poem]) -> None:
@@ -378,7 +411,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(
     new_trainer: NewTrainer, recipe: Recipe, poems: list[Poem]
 ) -> None:
     """Four batches with unequal numbers of tokens, compared with the same rows as one batch."""
-    data = InstructionBatches.from_poems(poems * 3, recipe.checkpoint.tokenizer, context=64, batch_size=1, seed=None)
+    data = poem_batches(poems * 3, recipe.checkpoint.tokenizer, context=64, batch_size=1, seed=None)
     parts = list(data.epoch(0))[-4:]
     assert len({int((part.labels != IGNORE).sum()) for part in parts}) > 1
     whole = Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))

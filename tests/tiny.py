@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from course_lib.batches import InstructionBatches
+from course_lib.instructions import POEM, Instruction
 from course_lib.poems import Poem
+from course_lib.roles import plain_conversations
+from course_lib.tokenizer import CharacterTokenizer
 
 TINY = [
     *("--dynasties", "tang", "--hidden-size", "16", "--layers", "1", "--context", "64", "--batch-size", "2"),
@@ -31,6 +35,13 @@ def synthetic(count: int, first: int) -> list[Poem]:
     order = torch.randint(len(signs), (count, 24), generator=torch.Generator().manual_seed(first)).tolist()
     texts = ["".join(signs[i] for i in row) for row in order]
     return [Poem(t[20:24], "試筆", (f"{t[:5]}，{t[5:10]}。", f"{t[10:15]}，{t[15:20]}。"), "", "tang") for t in texts]
+
+
+def poem_batches(
+    poems: Sequence[Poem], tokenizer: CharacterTokenizer, instructions: Sequence[Instruction] = (POEM,), **shape: Any
+) -> InstructionBatches:
+    """Batches of the poems as answers to the instructions. `shape` is that of `InstructionBatches`."""
+    return InstructionBatches.from_conversations(plain_conversations(poems, instructions), tokenizer, **shape)
 
 
 @contextmanager

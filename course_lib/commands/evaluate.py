@@ -93,11 +93,16 @@ def evaluate(
             raise Refusal(say("--obedience asks for each instruction once: no --instruction, no --candidates"))
         with shown_progress() as show:
             obeyed = measure_obedience(opened, poems, titles or 100, settings, show)
+        if not obeyed:
+            raise Refusal(say("this model was taught nothing that a program can check: any poem would be right"))
         rows = {name: row._asdict() for name, row in obeyed.items()}
         print(json.dumps(rows, ensure_ascii=False) if as_json else obedience_table(obeyed))
         return
     from course_lib.checkpoints import WEIGHTS, load_checkpoint
 
+    asked = opened.instruction(instruction) if instruction else None
+    if asked and asked.given in ("line", "poem"):
+        raise Refusal(say("{it} takes a {given}, not a title: use --obedience", it=asked.name, given=say(asked.given)))
     with shown_progress() as show:
         columns = compare(
             opened,
@@ -107,7 +112,7 @@ def evaluate(
             candidates=candidates,
             settings=settings,
             precision=machine.precision,
-            instruction=opened.instruction(instruction) if instruction else None,
+            instruction=asked,
             progress=show,
         )
     if as_json:

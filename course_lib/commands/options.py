@@ -64,15 +64,15 @@ Comparable = Annotated[Precision, option(help="float32 gives the same figures on
 class RunOptions:
     """The options that `pretrain`, `finetune` and `prefer` share, with the defaults of `pretrain`."""
 
-    optimizer: Annotated[Optimizer, option(help="What moves the weights.")] = "muon"
+    optimizer: Annotated[Optimizer, option(help="The optimizer.")] = "muon"
     learning_rate: Annotated[float, option(help="The highest learning rate.")] = 3e-3
-    batch_size: Annotated[int, option(min=1, help="Rows in a batch; a row is as long as the context.")] = 16
+    batch_size: Annotated[int, option(min=1, help="Rows in a batch. A row fills one context; for pairs, two.")] = 16
     accumulate: Annotated[int, option(min=1, help="Batches in a step.")] = 1
     weight_decay: Annotated[float, option(min=0, help="How strongly large weights are drawn to zero.")] = 0.1
-    dropout: Annotated[float, option(help="The share of values that a step forgets.")] = 0.0
+    dropout: Annotated[float, option(help="The share of values that a step drops.")] = 0.0
     warmup_steps: Annotated[int, option(min=0, help="The learning rate rises during this many steps.")] = 150
     decay_fraction: Annotated[float, option(help="The learning rate falls to zero in this last share of steps.")] = 0.4
-    seed: Annotated[int, option(help="Decides the first weights and the order of the poems.")] = 0
+    seed: Annotated[int, option(help="Decides the order of the data and, in `pretrain`, the first weights.")] = 0
     dynasties: Annotated[str, option(help="Which poems to read: tang, song or tang,song.")] = "tang,song"
     tang_times: Annotated[int, option(min=1, help="If there are Song poems: read each Tang poem this often.")] = 3
     poems: Annotated[int | None, option(min=1, help="Read only this many poems.", show_default="all")] = None

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from tqdm import tqdm
 
@@ -29,8 +28,7 @@ def narrated(
     if taken:
         note(say("{path} has taken {taken:,} of {steps:,} steps", path=folder.path, taken=taken, steps=steps))
     is_terminal = sys.stderr.isatty()
-    bar: tqdm[Any] = tqdm(total=steps, initial=taken, unit="step", dynamic_ncols=True, disable=not is_terminal)
-    with bar:
+    with tqdm(total=steps, initial=taken, unit="step", dynamic_ncols=True, disable=not is_terminal) as bar:
         for report in reports:
             if is_terminal:
                 shown = say("loss {r.loss.response:.3f}, {r.tokens_per_second:,.0f} tokens/s", r=report)
@@ -43,7 +41,10 @@ def narrated(
                 note(f"{now}, {left}")
             if loss := report.evaluation:
                 shown = say("{loss.response:.3f} on the response, {loss.whole:.3f} over the whole sequence", loss=loss)
-                shown = f"{loss.whole:.3f}" if loss.response == loss.whole else shown
+                if trainer.recipe.kind == "preference":
+                    shown = say("{loss.response:.3f} for a pair, with the anchor", loss=loss)
+                elif loss.response == loss.whole:
+                    shown = f"{loss.whole:.3f}"
                 line = say("step {step:,}: validation loss {shown}", step=report.step, shown=shown)
                 tqdm.write(line, file=sys.stderr)
             yield report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import Refusal, RunOptions, note, option, with_run_options
+from course_lib.commands.options import OWN_ELSE_SHIPPED, Refusal, RunOptions, note, option, with_run_options
 from course_lib.language import say
 from course_lib.poems import load_poems
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 BASE = "assets/checkpoints/base"  # as the help names it
 TO_TEACH = "What to teach: poem; poem,old-style; or many."
+WRITER = r'"made_with": {"weights": "(\w+)"'  # as the command `pairs` writes it
 
 
 @with_run_options(RunOptions())
@@ -82,7 +84,7 @@ def finetune(
 
     It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last one
     of --instructions that it fits. With `--instructions many`, the instruction of each poem is drawn at random. With
-    --data, the model learns from a file of your own: see the command `preview`.
+    --data, the model learns from a file of your own (see the command `preview`), and there is no validation loss.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
     validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
@@ -115,12 +117,14 @@ def finetuning_recipe(
         raise Refusal(say("--data teaches what is in the file; leave out --instructions"))
     talks = read_conversations(data) if data else []
     own = taught_by(talks) if talks else ()
-    taught = MANY if instructions == "many" else [find(name, ALL) for name in instructions.split(",")]
+    try:
+        taught = MANY if instructions == "many" else [find(name, ALL) for name in instructions.split(",")]
+    except ValueError as error:
+        raise Refusal(say("{error}; or many, by itself", error=error)) from None
 
     def recipe_from(base: Checkpoint, parent: Path) -> Recipe:
         if talks:
-            method = options.bind(conversing, evaluation=())
-            return method(base, talks, instructions=own, parent=parent)
+            return options.bind(conversing, evaluation=())(base, talks, instructions=own, parent=parent)
         poems = tang_weighted(options.training_poems(), options.tang_times)
         if taught is not MANY:
             return options.bind(finetuning)(base, poems, instructions=taught, parent=parent)
@@ -148,22 +152,26 @@ def finetuning_recipe(
 def prefer(
     options: RunOptions,
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="A file that the command `pairs` has written.")],
-    base: Annotated[Path | None, option(metavar="DIR", help="The model to train.", show_default="as `write`")] = None,
+    base: Annotated[
+        Path | None, option(metavar="DIR", help="The model to train.", show_default=OWN_ELSE_SHIPPED)
+    ] = None,
     beta: Annotated[float, option(min=0, help="The higher, the nearer the model stays to what it was.")] = 0.1,
     anchor: Annotated[float, option(min=0, help="How much the loss on the chosen answers counts.")] = 0.5,
     per_token: Annotated[bool, option("--per-token", help="Compare means over tokens, not sums.")] = False,
-    epochs: Annotated[float, option(help="How many times to read all pairs.")] = 1,
+    epochs: Annotated[float, option(help="How many times to read all pairs; a few dozen pairs need ten.")] = 1,
 ) -> None:
     """Teach a model to prefer the better of two answers.
 
     It learns from pairs of answers (direct preference optimisation). The pairs of every tenth prompt are kept for the
-    evaluation. A line of the file has "prompt", "chosen" and "rejected", each a list of messages. For another round,
-    let the new model write pairs, and give it as --base.
+    evaluation. A line of the file has "prompt", "chosen" and "rejected", each a list of messages.
+
+    The model should have written the answers itself. For another round, let the new model write pairs to another file.
+    Then name this model as --base, and give another --run-folder.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
     validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
     """
-    from course_lib.checkpoints import load_checkpoint
+    from course_lib.checkpoints import WEIGHTS, load_checkpoint, sha256
     from course_lib.recipes import preference
     from course_lib.tasks import read_pairs
 
@@ -173,8 +181,19 @@ def prefer(
     training = [pair for pair in found if prompts[str(pair.prompt)] % 10]
     machine, folder = options.prepare(1)
     parent = paths.own_or_shipped(base)
+    start = load_checkpoint(parent)
+    own = sha256(parent / WEIGHTS)[:12]
+    if others := {*re.findall(WRITER, pairs.read_text("utf-8"))} - {own}:
+        who = {"pairs": pairs, "others": ", ".join(sorted(others)), "base": parent, "own": own}
+        wrote = say("{pairs}: written with the weights {others}, not with those of {base} ({own})", **who)
+        told = say("{wrote}; name the folder of that model as --base, or write new pairs", wrote=wrote)
+        if not base:
+            raise Refusal(told)
+        note(told)  # a model that was named is taken
+    if not base:
+        note(say("{folder} is used", folder=parent))
     method = options.bind(preference, evaluation=kept)
-    recipe = method(load_checkpoint(parent), training, beta=beta, anchor=anchor, per_token=per_token, parent=parent)
+    recipe = method(start, training, beta=beta, anchor=anchor, per_token=per_token, parent=parent)
     train(recipe, options, recipe.steps_for(epochs, options.accumulate), machine, folder)
 
 
@@ -217,6 +236,6 @@ def train(recipe: Recipe, options: RunOptions, steps: int, machine: Machine, fol
 
 def print_outcome(outcome: Outcome, out: Path) -> None:
     """Print how good the model in `out` is."""
-    loss = say("validation loss {loss:.4f} nats per character", loss=outcome.validation.whole)
+    loss = say("validation loss {loss:.4f} nats per character", loss=outcome.validation.response)
     print(outcome.test.table() if outcome.test else loss)
     print(say("written: {out}", out=out))

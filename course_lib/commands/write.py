@@ -28,6 +28,7 @@ ENDINGS = {
     "length": "stopped at the limit, after {count} characters",
     "stopped": "stopped by you after {count} characters",
 }
+PENALTY = "Avoid repeated characters and lines; 0: allow them. A model of your own data does not use it."
 OTHER = "{out}, line {number}: not a poem of this command; name another file"
 
 
@@ -40,7 +41,7 @@ def write(
     top_p: Annotated[float, option(help="Draw from the likeliest characters with this total probability.")] = 0.9,
     top_k: Annotated[int, option(help="Draw from this many of the likeliest characters; 0: no limit.")] = 0,
     min_p: Annotated[float, option(help="Leave out characters below this share of the highest probability.")] = 0,
-    presence_penalty: Annotated[float, option(help="Avoid repeated characters and lines; 0: allow them.")] = 4.0,
+    presence_penalty: Annotated[float, option(help=PENALTY)] = 4.0,
     max_new_tokens: Annotated[int, option(help="Stop after this many characters, line ends included.")] = 200,
     count: Annotated[int, option(min=1, help="Poems for each title; each has the next seed.")] = 1,
     candidates: Annotated[int, option(min=1, help="Write this many versions of a poem, and keep the best.")] = 1,
@@ -75,7 +76,8 @@ def write(
 
     if out and out.exists() and not out.is_file():
         raise Refusal(say("{out}: no plain file, so a stopped command could not go on; use --json instead", out=out))
-    settings = GenerationSettings(temperature, top_p, top_k, max_new_tokens, seed, min_p, presence_penalty)
+    settings = GenerationSettings(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
+    settings = replace(settings, presence_penalty=presence_penalty, max_new_tokens=max_new_tokens)
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
     asked = opened.instruction(instruction) if instruction or opened.instructions else None
@@ -168,6 +170,7 @@ def append(
     """Write the poems that the file does not have yet, and add a line for each as soon as it is written."""
     from tqdm import tqdm
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out):
         done = read_back(out, made_with)
         left = [task for task in tasks if task not in done]
@@ -177,10 +180,9 @@ def append(
             for task, poem in zip(left, write(left), strict=True):
                 append_lines(out, [as_line(task, poem, made_with=made_with)])
                 bar.update()
-    new = {"count": len(left), "out": out}
-    written = (
-        say("1 poem written to {out}", **new) if len(left) == 1 else say("{count:,} poems written to {out}", **new)
-    )
+    written = say("{count:,} poems written to {out}", count=len(left), out=out)
+    if len(left) == 1:
+        written = say("1 poem written to {out}", out=out)
     note(written + (say(", {count:,} were there", count=there) if there else ""))
 
 

@@ -5,6 +5,7 @@ import gc
 import logging
 import math
 import platform
+import re
 import shutil
 import sys
 import time
@@ -102,7 +103,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     usable = [kind for kind, is_available in available.items() if is_available]
-    if name is not None and name.partition(":")[0] not in usable:
+    if name is not None and not re.fullmatch(f"({'|'.join(usable)})(:[1-9]?[0-9])?", name):
         raise ValueError(f"no device {name!r} on this machine; it has {', '.join(usable)}")
     return torch.device(name or usable[0])
 

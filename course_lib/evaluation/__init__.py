@@ -2,7 +2,7 @@
 
 from course_lib.evaluation.compare import compare, evaluate
 from course_lib.evaluation.held_out import held_out_loss, loss_rows
-from course_lib.evaluation.judge import judge, passes, shuffled
+from course_lib.evaluation.measures import measure_poems, passes, shuffled
 from course_lib.evaluation.metrics import Evaluation, bootstrap_mean, side_by_side, table_rows
 from course_lib.evaluation.novelty import distinct_2, training_index
 from course_lib.evaluation.obedience import measure_obedience, obedience_table
@@ -16,11 +16,11 @@ __all__ = [
     "distinct_2",
     "evaluate",
     "held_out_loss",
-    "judge",
     "log_likelihoods",
     "loss_rows",
     "measure_obedience",
     "measure_pairs",
+    "measure_poems",
     "obedience_table",
     "passes",
     "shuffled",

@@ -10,7 +10,7 @@ import torch
 
 from course_lib.checkpoints import Checkpoint
 from course_lib.evaluation.held_out import Progress, losses
-from course_lib.evaluation.judge import BLANK_ROW, first_poem, judge, obedience, shuffled
+from course_lib.evaluation.measures import BLANK_ROW, first_poem, measure_poems, share_obeyed, shuffled
 from course_lib.evaluation.metrics import Evaluation
 from course_lib.evaluation.novelty import PoemIndex
 from course_lib.evaluation.title_fit import OTHERS, title_fit
@@ -53,9 +53,9 @@ def evaluate(
         for poem in writing:
             written.append(poem)
             progress("writing", len(written), titles)
-    estimates = judge(written, index)
+    estimates = measure_poems(written, index)
     if asked:
-        estimates |= obedience(pool[:titles], written, asked)
+        estimates |= share_obeyed(pool[:titles], written, asked)
     if len(set(pool)) > OTHERS:
         read = [first_poem(poem.text) for poem in written[:COMPARED]]
         fit = partial(title_fit, checkpoint, instruction=asked, precision=precision, progress=progress)
@@ -97,4 +97,5 @@ def compare(
         return lambda stage, done, total: progress(f"{name}: {stage}", done, total)
 
     evaluations = {name: column(progress=progress_of(name)) for name, column in columns.items()}
-    return evaluations | {"shuffled": Evaluation(judge([shuffled(poem) for poem in poems[:titles]], index), titles)}
+    nonsense = measure_poems([shuffled(poem) for poem in poems[:titles]], index)
+    return evaluations | {"shuffled": Evaluation(nonsense, titles)}

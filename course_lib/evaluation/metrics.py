@@ -68,7 +68,7 @@ METRICS = {
     "own_title_wins": Metric("own title wins, of 16", "%", "Listens"),
     "longest_run": Metric("longest shared run", "characters", "Own work"),
     "copies_a_line": Metric("copies a line", "%", "Own work"),
-    "distinct_2": Metric("distinct pairs", "%", "Own work"),
+    "distinct_2": Metric("distinct bigrams", "%", "Own work"),
     "response_loss": Metric("response", "nats/char.", "Loss"),
     "whole_loss": Metric("whole sequence", "nats/char.", "Loss"),
     "plain_text_loss": Metric("plain text", "nats/char.", "Loss"),

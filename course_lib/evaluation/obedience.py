@@ -51,10 +51,8 @@ class Obedience(NamedTuple):
     held_out: Estimate | None
 
 
-def questions(
-    taught: Sequence[Instruction], poems: Sequence[Poem], wording: Literal[0, -1], wishes: Sequence[str] = WISHES
-) -> list[Question]:
-    """All questions that the poems make, in one wording. The wishes make acrostics that no poet wrote."""
+def questions(taught: Sequence[Instruction], poems: Sequence[Poem], wording: Literal[0, -1]) -> list[Question]:
+    """All questions that the poems make, in one wording, and acrostics of the `WISHES`, which no poet wrote."""
     random = Random(0)
     if wording == -1:
         taught = [each for each in taught if len(each.wordings) > 1]
@@ -89,7 +87,7 @@ def questions(
             for name in (name for name in turns if name in named):
                 argument, obeyed = turns[name]
                 ask(name, before, poem.title, (named[name].wordings[wording].replace("{}", argument), obeyed))
-    for wish in wishes if "acrostic" in named else ():
+    for wish in WISHES if "acrostic" in named else ():
         ask("acrostic of a wish", joined(sentences[0], [named["acrostic"].about(wish)]), wish)
     return asked
 

@@ -35,8 +35,9 @@ def preference(
     """Train a copy of `start` to find the chosen answers likelier than the rejected ones, compared with `start` itself.
 
     `losses.preference_sums` explains `beta`, `anchor` and `per_token`; with a higher `beta` the model stays nearer to
-    `start`. `batch_size` counts rows, each twice as long as the model's context. Raises ValueError if no pair fits.
+    `start`. `batch_size` counts rows of two contexts. Raises ValueError if no pair fits, or `start` is a base model.
     """
+    start.instruction()
     checkpoint = replace(start, model=copy.deepcopy(start.model))
     reference = copy.deepcopy(start.model).eval().requires_grad_(False)
 
@@ -45,28 +46,12 @@ def preference(
 
     batches_of = partial(pair_batches, checkpoint=start, batch_size=batch_size)
     batches = batches_of(pairs, seed=seed)
-    identity = {
-        "kind": "preference",
-        "base": weights_digest(start.model),
-        "pairs": len(pairs),
-        "sha256_of_pairs": digest_of(str(pairs)),
-        "beta": beta,
-        "anchor": anchor,
-        "per_token": per_token,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    return Recipe(
-        "preference",
-        checkpoint,
-        batches,
-        batches_of(evaluation, seed=None) if evaluation else None,
-        loss=loss,
-        evaluation_loss=loss,
-        count=count_pairs,
-        identity=identity,
-        parent=parent,
-    )
+    held_out = batches_of(evaluation, seed=None) if evaluation else None
+    identity = {"kind": "preference", "base": weights_digest(start.model), "pairs": len(pairs)}
+    identity |= {"sha256_of_pairs": digest_of(str(pairs)), "beta": beta, "anchor": anchor, "per_token": per_token}
+    identity |= {"batch_size": batch_size, "seed": seed}
+    recipe = Recipe("preference", checkpoint, batches, held_out, identity=identity, parent=parent)
+    return replace(recipe, loss=loss, evaluation_loss=loss, count=count_pairs)
 
 
 def pair_batches(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class Recipe:
     `teacher` (a folder too) are for the model card.
     """
 
-    kind: str  # of the checkpoint that results: "base" or "instruction"
+    kind: Literal["base", "instruction", "preference", "exercise"]  # of the checkpoint that results
     checkpoint: Checkpoint
     batches: Batches
     evaluation: Batches | None = None

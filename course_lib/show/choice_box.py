@@ -12,11 +12,10 @@ import ipywidgets as widgets
 from course_lib.checkpoints import Checkpoint
 from course_lib.files import append_lines
 from course_lib.generation import iter_poems
-from course_lib.instructions import Exchange
 from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import load_poems
 from course_lib.prosody import scan
-from course_lib.roles import opening
+from course_lib.roles import asking
 from course_lib.show.annotate import LEGEND, signed_rows, sound
 from course_lib.show.html import SANS, SERIF, SHEET, Html, lang, small
 from course_lib.show.title_box import STATES, Script, State, labelled, script_menu
@@ -96,7 +95,7 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if self._shown:
             title, poems = self._shown
             best, worst = poems if button is self.buttons["Left is better"] else reversed(poems)
-            asked = opening(self._checkpoint.instruction().wording, Exchange(title, ""))[:2]
+            asked = asking(self._checkpoint.instruction().wording, title)
             self.title.value = next(self._titles, "")
             self.write(choice=None if button is self.buttons["Neither"] else Pair(asked, best, worst))
 

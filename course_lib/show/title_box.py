@@ -26,7 +26,7 @@ from course_lib.titles import read_title, simplified
 
 Script = Callable[[str], str]  # the characters of a text as they are shown
 State = Literal["ready", "choosing", "writing", "refused", "failed", Reason]
-Request = tuple[str, Instruction | None, GenerationSettings, int]  # what the fields ask for; the last is "Best of"
+Job = tuple[str, Instruction | None, GenerationSettings, int]  # what the fields ask for; the last is "Best of"
 
 # The name of each state, and what it means. The sign in front helps readers who cannot see colours.
 STATES: dict[State, tuple[str, str]] = {
@@ -102,7 +102,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._checkpoint = checkpoint
         self.pace = pace
         self._lock = threading.RLock()  # held while the next two are changed
-        self._request: Request | None = None  # the poem that is being written, or is the next
+        self._job: Job | None = None  # the poem that is being written, or is the next
         self._stopping = threading.Event()
         self._stream: PoemStream | None = None
         self._thread: threading.Thread | None = None
@@ -151,10 +151,10 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         settings = GenerationSettings(self.temperature.value, self.top_p.value, seed=self.seed.value)
         request = (self.title.value, self.instruction.value, settings, self.best_of.value)
         with self._lock:
-            if request == self._request:
+            if request == self._job:
                 return
             self.stop()
-            self._request = request
+            self._job = request
             if not self._running:
                 self._running, self.stop_button.disabled = True, False
                 self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
@@ -168,7 +168,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def stop(self, _: object = None) -> None:
         """End the poem before its next character."""
         with self._lock:
-            self._request = None
+            self._job = None
             self._stopping.set()
             if self._stream:
                 self._stream.stop()
@@ -180,12 +180,12 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _work(self) -> None:
         """The work of the thread: it writes what is asked for, until nothing new is."""
-        done: Request | None = None
+        done: Job | None = None
         while True:
             with self._lock:
-                request = self._request
+                request = self._job
                 if request is None or request is done:
-                    self._request, self._running, self.stop_button.disabled = None, False, True
+                    self._job, self._running, self.stop_button.disabled = None, False, True
                     return
                 self._stream = None
                 self._stopping.clear()

@@ -68,8 +68,7 @@ def parse(row: Any) -> Conversation:
             conversation = [message(each) for each in messages]
         case {"instruction": str(asked), "output": str(output), **rest} if isinstance(rest.get("input") or "", str):
             given = str(rest.get("input") or "")
-            talk = opening(asked, Exchange(given, output)) if given else opening("", Exchange(asked, output))
-            conversation = [message(each) for each in talk]
+            conversation = [message(each) for each in opening(asked if given else "", Exchange(given or asked, output))]
         case _:
             form = say('a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)')
             raise ValueError(form)

@@ -47,7 +47,7 @@ def test_a_visitor_gets_a_poem_and_can_stop_one(page: Page, box: Box) -> None:
     assert page.get_by_text("import").count() == 0
     assert page.get_by_text("Reload it to go on.").is_visible()
     box.put("<RES>")
-    box.says("<RES> is plain text")
+    box.says("<RES> has no effect in a title")
     box.put(DEMO_TITLE)
     box.says("so far")
     box.stop.click()

@@ -117,7 +117,7 @@ def test_stop_ends_the_next_poem_in_the_middle(slow: Box) -> None:
         ("   ", "Refused. The title is blank. Type a few Chinese characters, such as 春夜喜雨."),
         ("長" * 61, "Refused. This title has 61 characters; 60 is the most, so that the poem has room."),
         ("<script>alert(1)</script>", "Refused. There is no Chinese character in this title"),
-        ("<RES>", "Refused. A special token such as <RES> is plain text in a title"),
+        ("<RES>", "Refused. A special token such as <RES> has no effect in a title"),
     ],
     ids=["blank", "over-long", "script", "mark"],
 )

@@ -149,3 +149,16 @@ def test_the_end_is_in_view_nothing_is_clipped_or_pale_and_forgotten_messages_ar
             assert box.pale() == []
         for side in (box.seen, box.read):
             assert side.evaluate("e => e.scrollTop === 0 && e.scrollHeight > e.clientHeight")  # 0 is the bottom here
+
+
+def test_one_thread_handles_the_fields_and_the_buttons(notebook: Notebook, box: Talk) -> None:
+    """With two of them, Send may overtake what was typed before it."""
+    notebook.ask_kernel("setattr(box, 'pace', 0)")
+    name = "__import__('threading').current_thread().name"
+    notebook.ask_kernel(
+        f"(setattr(box, 'heard', []), box.message.observe(lambda _: box.heard.append({name}), 'value'))"
+    )
+    for message in ("江雪", "山居"):
+        box.say(message)
+        box.says("Finished|Cut off")
+    assert notebook.ask_kernel("{*box.heard}") == "{'MainThread'}"

@@ -3,7 +3,7 @@
 import pytest
 from by_hand import FIVE
 
-from course_lib.evaluation.judge import judge, obedience, passes, shuffled
+from course_lib.evaluation.measures import measure_poems, passes, share_obeyed, shuffled
 from course_lib.evaluation.metrics import Estimate
 from course_lib.evaluation.novelty import PoemIndex
 from course_lib.generation import Reason, WrittenPoem
@@ -26,8 +26,8 @@ def test_texts_are_judged_as_counting_by_hand_says() -> None:
         WrittenPoem(FIVE + "\n\n春望\n國破山河在，", "length"),  # a base model's: the rest is not judged
     ]
     stopped = [*texts[:-1], WrittenPoem(FIVE + "\n\n", "stopped")]
-    assert judge(stopped, INDEX) == judge(texts, INDEX)
-    found = values(judge(texts, INDEX))
+    assert measure_poems(stopped, INDEX) == measure_poems(texts, INDEX)
+    found = values(measure_poems(texts, INDEX))
     assert found.pop("longest_run") == 10 / 4
     assert found.pop("alternating") == 1
     assert found == {
@@ -59,14 +59,14 @@ def test_texts_are_judged_as_counting_by_hand_says() -> None:
 def test_the_end_is_judged_once_and_the_form_on_the_first_poem(
     text: str, reason: Reason, ended: int, well_formed: int
 ) -> None:
-    found = values(judge([WrittenPoem(text, reason)], INDEX))
+    found = values(measure_poems([WrittenPoem(text, reason)], INDEX))
     assert (found["ended"], found["well_formed"]) == (ended, well_formed)
 
 
 def test_a_text_is_strange_if_one_of_its_characters_is_in_no_poem_of_the_index() -> None:
     line = INDEX.poems[0].couplets[0]
     texts = [line, line.replace(line[0], "烟"), line.replace("，", " ")]
-    assert values(judge([WrittenPoem(text, "end") for text in texts], INDEX))["strange"] == 1 / 3
+    assert values(measure_poems([WrittenPoem(text, "end") for text in texts], INDEX))["strange"] == 1 / 3
 
 
 def test_some_metrics_look_only_at_poems_of_four_or_eight_lines() -> None:
@@ -74,13 +74,13 @@ def test_some_metrics_look_only_at_poems_of_four_or_eight_lines() -> None:
     two = "好雨知月節，當春乃發生。"
     assert not alternates(tones(two[:5]))
     texts = [WrittenPoem(t, "end") for t in (FIVE, two, FIVE.replace("好雨", "雨"))]
-    found = values(judge(texts, INDEX))
+    found = values(measure_poems(texts, INDEX))
     assert (found["rhymes"], found["rhymes_in_form"]) == (2 / 3, 1)
     assert (found["alternating"], found["alternating_in_form"]) == (8 / 10, 1)
 
 
 def test_an_empty_text_is_judged_too() -> None:
-    found = values(judge([WrittenPoem("", "length")], INDEX))
+    found = values(measure_poems([WrittenPoem("", "length")], INDEX))
     assert found["rhymes"] == found["ended"] == found["longest_run"] == 0
     assert "alternating" not in found
 
@@ -119,19 +119,19 @@ def test_a_text_obeys_if_it_is_whole_and_fits() -> None:
         WrittenPoem(unrhymed[:-1], "end"),  # not well formed
         WrittenPoem(FIVE, "end"),  # regulated verse
     ]
-    assert values(obedience(["春夜喜雨"] * 4, texts, OLD_STYLE)) == {"obeys": 0.25}
+    assert values(share_obeyed(["春夜喜雨"] * 4, texts, OLD_STYLE)) == {"obeys": 0.25}
 
 
 def test_an_instruction_sees_the_title_and_the_whole_text() -> None:
     names_its_title = Instruction("named", "題", ("寫題",), fits=lambda poem: poem.title in poem.text)
     texts = [WrittenPoem(FIVE, "end")] * 2
-    assert values(obedience(["春夜", "無聲"], texts, names_its_title)) == {"obeys": 0.5}
+    assert values(share_obeyed(["春夜", "無聲"], texts, names_its_title)) == {"obeys": 0.5}
     whole_text = Instruction("whole", "全", ("寫",), fits=lambda poem: poem.text == FIVE)
-    assert values(obedience(["春夜"], texts[:1], whole_text)) == {"obeys": 1}
+    assert values(share_obeyed(["春夜"], texts[:1], whole_text)) == {"obeys": 1}
 
 
 def test_an_instruction_that_every_poem_fits_is_not_measured() -> None:
-    assert obedience(["春夜喜雨"], [WrittenPoem(FIVE, "end")], POEM) == {}
+    assert share_obeyed(["春夜喜雨"], [WrittenPoem(FIVE, "end")], POEM) == {}
 
 
 # --- shuffled poems -------------------------------------------------------------------------------

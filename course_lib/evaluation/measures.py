@@ -15,7 +15,7 @@ from course_lib.prosody import han, is_well_formed, scan
 BLANK_ROW = "\n\n"  # stands between a poem and the next title in plain text
 
 
-def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[str, Estimate]:
+def measure_poems(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[str, Estimate]:
     """The metrics of texts alone, by their names in `METRICS`. `index` defaults to the Tang training poems.
 
     A base model writes a blank row and the next title in place of an end mark, so its texts never end. All other
@@ -45,7 +45,7 @@ def judge(texts: Sequence[WrittenPoem], index: PoemIndex | None = None) -> dict[
     return without_none(estimates)
 
 
-def obedience(titles: Sequence[str], texts: Sequence[WrittenPoem], instruction: Instruction) -> dict[str, Estimate]:
+def share_obeyed(titles: Sequence[str], texts: Sequence[WrittenPoem], instruction: Instruction) -> dict[str, Estimate]:
     """The share of texts that were ended and obey the instruction; {} if every poem obeys it."""
     if not (instruction.fits or instruction.check):
         return {}
@@ -56,7 +56,7 @@ def obedience(titles: Sequence[str], texts: Sequence[WrittenPoem], instruction: 
 
 def passes(text: str, index: PoemIndex | None = None) -> dict[str, bool]:
     """Five questions about one poem that its writer has ended: question → whether the poem passes."""
-    estimates = judge([WrittenPoem(text, "end")], index)
+    estimates = measure_poems([WrittenPoem(text, "end")], index)
     return {
         "well formed": estimates["well_formed"].value == 1,
         "no line comes twice": estimates["repeats_a_line"].value == 0,
