@@ -143,6 +143,10 @@ def test_prefer_trains_measures_and_goes_on_after_a_stop(model: Path, capsys: py
         text = Path("mean/MODEL_CARD.md").read_text("utf-8")
         assert "A mean of 2 models" in text
         assert "An average of" not in text
+    assert main(["average", str(model), "a2", "b", "--out", "mean-of-three"]) == 0
+    text = Path("mean-of-three/MODEL_CARD.md").read_text("utf-8")
+    assert "A mean of 3 models" in text
+    assert "Rounds of writing and learning: 3. Pairs in all: 54." in text
     assert main([*arguments, "--base", "mean", "--no-measure", "--run-folder", "runs/a3", "--out", "a3"]) == 0
     assert read_card("a3")["rounds"] == 1, "a new chain of rounds"
     assert read_card("a3")["parent"]["name"] == "mean"
