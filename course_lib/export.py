@@ -113,7 +113,7 @@ def tables(checkpoint: Checkpoint) -> dict[str, Any]:
             "line_ends": sorted(limits.line_ends),
             "context": checkpoint.model.config.max_position_embeddings,
             "empty_cache": list(KVCache(checkpoint.model.config, [0], 0, CPU).layers.shape),
-            "settings": asdict(GenerationSettings()),
+            "settings": asdict(GenerationSettings(presence_penalty=0.0) if limits.may_repeat else GenerationSettings()),
         },
     }
 

@@ -204,9 +204,9 @@ def reply(
 ) -> PoemStream:
     """The assistant's answer to a conversation. Old messages that have no room are left out (`roles.within`).
 
-    Raises ValueError for a base model, or if the last message has no room.
+    Raises ValueError for a base model, or if the first request and the last message have no room.
     """
-    checkpoint.instruction()
+    checkpoint.instruction()  # raises ValueError for a base model
     segments = message_segments(within(messages, room_in(checkpoint)), open_response=True)
     return PoemStream(checkpoint, checkpoint.tokenizer.encode_segments(segments), settings, candidates)
 

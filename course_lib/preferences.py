@@ -43,8 +43,9 @@ def by_prosody(request: Request, answers: Sequence[WrittenPoem]) -> list[tuple[f
 def by_title(checkpoint: Checkpoint, pool: Sequence[str], others: int = OTHERS) -> Judge:
     """A judge: an answer that obeys is the better one; then the poem that fits its title better.
 
-    The fit says how much likelier a poem is under its title than under `others` titles of `pool`, in nats a character.
-    The likelihoods are those of `checkpoint`, which need not be the model that wrote the poems.
+    The fit says how much likelier a poem is under its title than under `others` titles of `pool`, which has more, in
+    nats a character. The likelihoods are those of `checkpoint`, under its first instruction; it need not be the model
+    that wrote the poems.
     """
     known = sorted(set(pool))
 

@@ -101,7 +101,12 @@ def within(messages: Conversation, room: int) -> Conversation:
     while length_of(message_segments(kept)) > room:
         oldest = next((i for i, message in enumerate(kept[:-2]) if message["role"] == "assistant"), None)
         if oldest is None:
-            raise ValueError(say("the conversation is too long: at most {room} characters can be read", room=room))
+            raise ValueError(
+                say(
+                    "The conversation is too long, even without older answers: at most {room} characters.",
+                    room=room,
+                )
+            )
         del kept[oldest : oldest + 2]
     return kept
 

@@ -1,12 +1,13 @@
 """The training loop, for every method of the course: an iterator that takes one step and reports it.
 
     for batch in batches:
+        model.zero_grad()
         sums = recipe.loss(model, batch)  # over the tokens that are learned
         (sums.response / sums.response_count).backward()
         clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()  # at the learning rate of this step
 
-The rest is for 16-bit products, several processes, a GPU that runs behind, and the weights of the best evaluation.
+The rest is for several batches in a step, 16-bit products, several processes, and the weights that measure best.
 """
 
 import json
@@ -257,7 +258,6 @@ class Trainer:
             data = f"The data of this step: `next(batches.epoch({epoch}, {start}))`"
             raise FloatingPointError(f"the loss of step {step + 1} is {loss}: try a lower learning rate. {data}")
 
-    @torch.no_grad()
     def evaluate(self) -> Loss | None:
         """The losses on the recipe's evaluation set, each token counted once; None without such a set."""
         if self._evaluation is None:

@@ -118,8 +118,9 @@ def build(out: Path, repository: Path = REPOSITORY) -> int:
         SystemExit: `out` or the folder beside it for the source holds something that is not from an earlier build.
     """
     source = out.with_name(f"{out.name}-source")
-    for folder, sign in ((source, "conf.py"), (out, "searchindex.js")):
-        if folder.exists() and any(folder.iterdir()) and not (folder / sign).is_file():
+    begun = (source / "conf.py").is_file()  # a build that was stopped has no searchindex.js
+    for folder, is_ours in ((source, begun), (out, begun or (out / "searchindex.js").is_file())):
+        if folder.exists() and any(folder.iterdir()) and not is_ours:
             raise SystemExit(f"{folder}: this folder is not from an earlier build; name another one with --out")
     for folder in (source, out):
         shutil.rmtree(folder, ignore_errors=True)

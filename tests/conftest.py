@@ -34,7 +34,7 @@ settings.load_profile("course")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_objects() -> None:
+def _quick_collections() -> None:
     """Training collects garbage first, which takes half a second unless what is imported by now is left out."""
     gc.collect()
     gc.freeze()

@@ -137,7 +137,7 @@ def test_a_message_that_is_too_long_is_refused_and_not_added(chat: Chat) -> None
     line.ask(longest)
     line.reply()
     line.answered("水")
-    with pytest.raises(ValueError, match=f"the conversation is too long: at most {room} characters"):
+    with pytest.raises(ValueError, match=f"too long, even without older answers: at most {room} characters"):
         line.ask("山")
     assert len(line.messages) == 3
 

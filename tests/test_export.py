@@ -154,6 +154,12 @@ def test_the_page_knows_how_to_ask(shipped: Checkpoint) -> None:
     assert (rows["rhyme"]["kind"], rows["couplet"]["given"], rows["another"]["kind"]) == ("clause", "line", "turn")
 
 
+def test_a_model_of_your_own_data_may_repeat_itself_on_the_page_too(shipped: Checkpoint) -> None:
+    own = replace(shipped, instructions=(replace(POEM, given="text"),))
+    penalties = [tables(each)["generation.json"]["settings"]["presence_penalty"] for each in (shipped, own)]
+    assert penalties == [GenerationSettings().presence_penalty, 0]
+
+
 def test_simplified_forms_are_as_long_and_pairs_come_first(shipped: Checkpoint) -> None:
     forms = simplified_forms(shipped.tokenizer)
     assert (forms["風"], forms["乾"], forms["乾坤"], forms["沈吟"]) == ("风", "干", "乾坤", "沉吟")

@@ -457,7 +457,7 @@ def test_a_conversation_refuses_in_chinese(checkpoint: Checkpoint) -> None:
     chat.answered("水")
     with pytest.raises(ValueError, match="太长了"):
         chat.ask("江" * 60)
-    with pytest.raises(ValueError, match="对话太长了：最多能读 3 个字"):
+    with pytest.raises(ValueError, match="对话还是太长了：最多 3 个字"):
         within(chat.messages, 3)
 
 

@@ -136,7 +136,7 @@ def test_a_conversation_without_a_system_line_can_be_shortened_too() -> None:
 
 def test_the_first_request_and_the_last_message_are_never_left_out() -> None:
     for messages, room in ((LONG, 5), (LONG[:2], 5), (LONG[:3], 12), (LONG[2:3], 6), (LONG, 18), (LONG[:4], 17)):
-        with pytest.raises(ValueError, match=f"the conversation is too long: at most {room} characters can be read"):
+        with pytest.raises(ValueError, match=f"too long, even without older answers: at most {room} characters"):
             within(messages, room)
 
 

@@ -94,7 +94,7 @@ def evaluate(
         with shown_progress() as show:
             obeyed = measure_obedience(opened, poems, titles or 100, settings, show)
         if not obeyed:
-            raise Refusal(say("this model was taught nothing that a program can check: any poem would be right"))
+            raise Refusal(say("this model was taught nothing that a program can check: any answer would be right"))
         rows = {name: row._asdict() for name, row in obeyed.items()}
         print(json.dumps(rows, ensure_ascii=False) if as_json else obedience_table(obeyed))
         return

@@ -21,7 +21,7 @@ NO_PAIR = "{out}, line {n}: not a pair of this command; name another file"
 
 def pairs(
     checkpoint: Folder = None,
-    judge: Annotated[Literal["prosody", "title", "both"], option(help="What makes one answer the better.")] = "both",
+    judge: Annotated[Literal["prosody", "title", "both"], option(help="What makes an answer better.")] = "both",
     titles: Annotated[int, option(min=1, help="Ask about this many training poems.")] = 1000,
     candidates: Annotated[int, option(min=2, help="Answers to each request; the best and the worst are a pair.")] = 8,
     plain: Annotated[float, option(min=0, max=1, help="The share of requests that give a title alone.")] = 0.2,
@@ -34,8 +34,8 @@ def pairs(
     The requests are about training poems. Some of them ask for a poem on a title, the others for anything that the
     model was taught, also in a second turn. The answers to a request make up to three pairs. The judge "prosody" asks
     if an answer does what was asked, rhymes, and has no faults of tone. The judge "title" asks how much likelier a poem
-    is under its title than under four others. The judge "both" asks the first, and the second where the first sees no
-    difference.
+    is under its title than under four others. The judge "both" asks "prosody" first; where it
+    sees no difference, "title" decides.
 
     If the command is stopped, repeat it: it goes on where it stopped.
     """

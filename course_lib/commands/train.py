@@ -84,7 +84,7 @@ def finetune(
 
     It reads the Tang training poems, unless the options say otherwise. Each poem is the answer to the last one
     of --instructions that it fits. With `--instructions many`, the instruction of each poem is drawn at random. With
-    --data, the model learns from a file of your own (see the command `preview`), and there is no validation loss.
+    --data, the model learns from a file of your own (see the command `preview`), and is not measured on the way.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
     validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.
@@ -165,8 +165,8 @@ def prefer(
     It learns from pairs of answers (direct preference optimisation). The pairs of every tenth prompt are kept for the
     evaluation. A line of the file has "prompt", "chosen" and "rejected", each a list of messages.
 
-    The model should have written the answers itself. For another round, let the new model write pairs to another file.
-    Then name this model as --base, and give another --run-folder.
+    The answers should be those of the model that you train. For another round, let the new model write pairs to another
+    file. Then name this model as --base, and give another --run-folder.
 
     If the command is stopped, repeat it: it goes on from the last save. At the end it measures the model on the
     validation and test poems, and writes the checkpoint. Its MODEL_CARD.md has the figures.

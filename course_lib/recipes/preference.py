@@ -37,7 +37,7 @@ def preference(
     `losses.preference_sums` explains `beta`, `anchor` and `per_token`; with a higher `beta` the model stays nearer to
     `start`. `batch_size` counts rows of two contexts. Raises ValueError if no pair fits, or `start` is a base model.
     """
-    start.instruction()
+    start.instruction()  # raises ValueError for a base model
     checkpoint = replace(start, model=copy.deepcopy(start.model))
     reference = copy.deepcopy(start.model).eval().requires_grad_(False)
 

@@ -149,12 +149,12 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def write(self, _: object = None) -> None:
         """Begin a poem on the title. A poem that is being written stops first, unless it is the same one."""
         settings = GenerationSettings(self.temperature.value, self.top_p.value, seed=self.seed.value)
-        request = (self.title.value, self.instruction.value, settings, self.best_of.value)
+        job = (self.title.value, self.instruction.value, settings, self.best_of.value)
         with self._lock:
-            if request == self._job:
+            if job == self._job:
                 return
             self.stop()
-            self._job = request
+            self._job = job
             if not self._running:
                 self._running, self.stop_button.disabled = True, False
                 self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
@@ -183,14 +183,14 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         done: Job | None = None
         while True:
             with self._lock:
-                request = self._job
-                if request is None or request is done:
+                job = self._job
+                if job is None or job is done:
                     self._job, self._running, self.stop_button.disabled = None, False, True
                     return
                 self._stream = None
                 self._stopping.clear()
-            self._show(*request)
-            done = request
+            self._show(*job)
+            done = job
 
     def _show(self, typed: str, instruction: Instruction | None, settings: GenerationSettings, best_of: int) -> None:
         """Write one poem, and show each character, then how the poem ended."""

@@ -106,16 +106,12 @@ class Lottery:
         wording = self.random.choice(instruction.taught_wordings)
         if self.random.random() < WITH_SLIPS:
             kept = {*self.protected(instruction, wording), "「", "」", "{", "}"}
-            wording = "".join(c if c in kept or self.random.random() > SLIP else self.slip() for c in wording)
+            wording = "".join(c for c in wording if c in kept or self.random.random() > SLIP)
         return wording.replace("{}", argument)
 
     def protected(self, instruction: Instruction, wording: str) -> str:
         """The characters that no slip takes from a wording."""
         return instruction.label
-
-    def slip(self) -> str:
-        """What stands in the place of a lost character: nothing."""
-        return ""
 
     def clause(self, poem: Poem) -> Instruction | None:
         """A clause that the poem obeys, or None."""

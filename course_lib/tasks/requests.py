@@ -71,10 +71,6 @@ class RequestLottery(Lottery):
         """The label, if it stands there whole. 押韻 does not, so 押「東」韻 may lose 押: other wordings have none."""
         return instruction.label if instruction.label in wording else ""
 
-    def slip(self) -> str:
-        """A strange character: a wording that the model does not know has some."""
-        return self.random.choice(self.random.choice(self.poems).title)
-
     def second(self, first: Request, answer: str, title: str) -> Request:
         """What is said after a poem: another one, one in another form, or one on this other title."""
         turn = self.random.choice(list(self.turns.values()))

@@ -49,7 +49,7 @@ html_domain_indices = False
 html_search_language = "both"
 html_math_renderer = "mathml"
 
-LANDING = {"README.md": "index", "README.zh-CN.md": "zh"}  # the site has pages of its own in place of these
+README_PAGES = {"README.md": "index", "README.zh-CN.md": "zh"}  # the site has pages of its own in place of these
 OPTION = re.compile(r"Annotated\[(.*?), <typer\.models\.\w+ object at 0x[0-9a-f]+>\]")
 CHINESE = {
     "Back to top": "回到顶部",
@@ -142,8 +142,8 @@ def relink(app: Sphinx, doctree: document) -> None:
             continue  # it leads to a page of the site
         target, _, anchor = link["reftarget"].partition("#")
         file = posixpath.normpath(posixpath.join(posixpath.dirname(app.env.docname), target))
-        if file in LANDING:
-            link.attributes |= {"refdomain": "doc", "reftarget": LANDING[file], "reftargetid": anchor or None}
+        if file in README_PAGES:
+            link.attributes |= {"refdomain": "doc", "reftarget": README_PAGES[file], "reftargetid": anchor or None}
         elif Path(app.config.repository, file).exists():
             address = f"{app.config.address}/{file}" + (f"#{anchor}" if anchor else "")
             words = link.children

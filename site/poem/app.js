@@ -104,8 +104,9 @@ function finish(state) {
 }
 
 function another() {
+  if (!$("request").reportValidity()) return;
   $("seed").value = (Number($("seed").value) || 0) + 1;
-  $("request").requestSubmit(); // the browser checks the fields first
+  $("request").requestSubmit();
 }
 
 function stop() {

@@ -156,9 +156,15 @@ def test_one_thread_handles_the_fields_and_the_buttons(notebook: Notebook, box: 
     notebook.ask_kernel("setattr(box, 'pace', 0)")
     name = "__import__('threading').current_thread().name"
     notebook.ask_kernel(
-        f"(setattr(box, 'heard', []), box.message.observe(lambda _: box.heard.append({name}), 'value'))"
+        f"(setattr(box, 'heard', []), box.message.observe(lambda _: box.heard.append({name}), 'value'),"
+        f" box.buttons['Send'].on_click(lambda _: box.heard.append({name})))"
     )
     for message in ("江雪", "山居"):
         box.say(message)
         box.says("Finished|Cut off")
+    before = int(notebook.ask_kernel("len(box.heard)"))
+    box.message.fill("月")
+    box.send.click()
+    box.says("Finished|Cut off")
+    assert int(notebook.ask_kernel("len(box.heard)")) >= before + 2, "the field and the button are both heard"
     assert notebook.ask_kernel("{*box.heard}") == "{'MainThread'}"

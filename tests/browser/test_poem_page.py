@@ -165,6 +165,7 @@ def test_an_acrostic_has_four_or_eight_characters(page: Page) -> None:
         for button in ("Write", "Another"):
             press(page, button)
             assert stop.is_disabled()  # the browser refuses it
+    expect(page.get_by_label("Seed")).to_have_value("0")
     acrostic.fill("春夏秋冬")
     assert len(written(page, "Write")) > 1
 
