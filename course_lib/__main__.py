@@ -58,12 +58,11 @@ EXAMPLES: dict[Callable[..., None], list[str]] = {
     average: ["average runs/a runs/b --out checkpoints/mean"],
     write: [
         "write 春夜喜雨 --instruction 古體詩",
-        "write 春夜喜雨 --instruction quatrain-7,rhyme=東",
         "write 春夜喜雨 秋思 --count 3 --temperature 1",
         "write 春夜喜雨 --checkpoint assets/checkpoints/base",
         "write --titles titles.txt --out poems.jsonl",
     ],
-    chat: ["chat", "chat --instruction quatrain-7,rhyme=東"],
+    chat: ["chat --checkpoint assets/checkpoints/instructed"],
     evaluate_loss: ["evaluate-loss --checkpoint assets/checkpoints/base"],
     export: ["export assets/checkpoints/finetuned --out build/export"],
     evaluate: ["evaluate --checkpoint assets/checkpoints/base", "evaluate --candidates 8 --json"],

@@ -53,7 +53,7 @@ def write(
 ) -> None:
     """Write a poem on each title, or what --instruction asks for.
 
-    Instructions can be joined, as in quatrain-7,rhyme=東.
+    If the model was taught many, instructions can be joined, as in quatrain-7,rhyme=東.
 
     The poem appears character by character. Then a line on stderr says why it ended. A base model does not know where
     a poem ends: it goes on until --max-new-tokens.
