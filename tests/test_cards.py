@@ -24,7 +24,7 @@ from course_lib.poems import Poem
 from course_lib.recipes import distillation, finetuning, preference, pretraining, tang_weighted
 from course_lib.roles import asking
 from course_lib.run_folder import RunFolder
-from course_lib.tasks import Pair
+from course_lib.tasks import MANY, Pair
 from course_lib.training import Trainer, TrainingSettings
 
 SETTINGS = TrainingSettings(steps=3, learning_rate=1e-2, warmup_steps=1)
@@ -182,12 +182,12 @@ def test_a_run_with_patience_tells_the_step_of_its_weights(
     assert not {"steps", "evaluate_every", "patience"} & facts["settings"].keys()
 
 
-@pytest.mark.parametrize("name", ["base", "finetuned"])
+@pytest.mark.parametrize("name", ["base", "finetuned", "aligned"])
 def test_the_shipped_cards_are_told_as_a_new_one_would_be(repository: Path, name: str) -> None:
-    """Only a paragraph on how the base model was trained was added by hand."""
+    """Only the paragraphs on how the base model and the aligned one were trained were added by hand."""
     folder = repository / "assets/checkpoints" / name
     facts = read_card(folder)
-    instructions = [POEM, OLD_STYLE] if "instructions" in facts else []
+    instructions = {"base": (), "finetuned": (POEM, OLD_STYLE), "aligned": MANY}[name]
     text = (folder / "MODEL_CARD.md").read_text(encoding="utf-8").split("---\n\n", 1)[1]
     without = re.sub(r"\*\*How it was trained\.\*\*.*?(?=## How to load it)", "", text, flags=re.DOTALL)
     assert without == story(facts, instructions)
