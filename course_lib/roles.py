@@ -64,7 +64,8 @@ def message_segments(messages: Iterable[Message], *, open_response: bool = False
 
 def asking(system: str, given: str) -> Conversation:
     """The messages of a first request: the system line, if there is one, and what the user gives."""
-    return [Message(role="system", content=system)] * bool(system) + [Message(role="user", content=given)]
+    first = [Message(role="system", content=system)] if system else []
+    return [*first, Message(role="user", content=given)]
 
 
 def opening(system: str, exchange: Exchange) -> Conversation:
