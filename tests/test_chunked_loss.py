@@ -60,7 +60,12 @@ def assert_close(found: LossSums, expected: LossSums, rtol: float = 1e-5) -> Non
 
 
 @each_size
-def test_sums_and_gradients_are_those_of_the_definition(piece: int, model: PoetryModel, batch: Batch) -> None:
+@pytest.mark.parametrize("multiple", [1, 8])  # a CPU does not pad the vocabulary, a GPU does
+def test_sums_and_gradients_are_those_of_the_definition(
+    piece: int, multiple: int, model: PoetryModel, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.config.vocab_size % 8
+    monkeypatch.setattr(chunked_loss, "multiple_for", lambda _: multiple)
     sums, gradients = with_gradients(partial(chunked_loss.loss_sums, piece=piece), model, batch)
     expected, expected_gradients = with_gradients(losses.loss_sums, model, batch)
     assert 0 < sums.response_count < sums.whole_count

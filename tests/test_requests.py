@@ -101,18 +101,18 @@ def test_a_request_for_another_title_is_about_that_title(asked: list[Request]) -
         assert f"「{request.given}」" in request.prompt[-1]["content"]
 
 
-def test_a_request_may_lose_the_word_for_rhyme_and_a_conversation_to_train_on_may_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """So a request in other words, 限「東」韻, is less strange to a model that learns from its own answers."""
+def test_a_request_may_lose_the_word_for_rhyme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a request in other words, 限「東」韻, is less strange to a model. A label that stands there whole is kept."""
     monkeypatch.setattr(lottery, "WITH_SLIPS", 1.0)
     poems = load_poems("validation")[:300]
     asked = [request.prompt[0]["content"] for request in requests(MANY, poems, plain=0)]
     trained = [talk[0]["content"] for talk in mixed_conversations(poems, MANY)]
-    without, never = ([said for said in lines if "」字" in said and "押" not in said] for lines in (asked, trained))
-    assert without
-    assert never == []
-    assert any("押" in said and "」字" in said for said in trained)  # 要押「東」字韻
+    for lines in (asked, trained):
+        assert any("」字" in said and "押" not in said for said in lines)
+        assert any("押" in said and "」字" in said for said in lines)  # 要押「東」字韻
+        hidden = [said for said in lines if "藏" in said or "頭「" in said or "」頭" in said]
+        assert hidden
+        assert all("藏頭" in said for said in hidden)
 
 
 def test_a_few_poems_of_one_form_are_enough() -> None:

@@ -23,6 +23,11 @@ def piece_for(device: torch.device) -> int:
     return 256 if device.type == "cpu" else 8192  # see `benchmarks/LOG.md`: The loss in pieces
 
 
+def multiple_for(device: torch.device) -> int:
+    """The vocabulary is padded to a multiple of this: a GPU multiplies matrices of other sizes with slow kernels."""
+    return 1 if device.type == "cpu" else 8  # see `benchmarks/LOG.md`: A vocabulary that is a multiple of 8
+
+
 def loss_sums(model: Callable[..., Tensor], batch: Batch, piece: int | None = None) -> LossSums:
     """The sums of `losses.loss_sums`, computed from `piece` positions at a time. Only `response` has a gradient."""
     targets, is_learned = targets_of(batch)
@@ -93,7 +98,8 @@ class _Sums(torch.autograd.Function):
         """(N, D), (V, D), (N,), (N,) -> the four numbers of `LossSums`."""
         kind = hidden.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        weight = embedding.to(precision)
+        words = len(embedding)
+        weight = F.pad(embedding.to(precision), (0, 0, 0, -words % multiple_for(hidden.device)))
         hidden_gradient = torch.zeros_like(hidden)
         embedding_gradient = torch.zeros_like(embedding)
         is_target = targets != IGNORE
@@ -108,12 +114,14 @@ class _Sums(torch.autograd.Function):
                 break
             with_gradient = any(ctx.needs_input_grad) and (compute_all or bool(learned.any()))
             states = hidden[positions].to(precision)
-            losses, error = losses_of_piece(states @ weight.T, targets[positions].clamp(min=0), with_gradient)
+            logits = states @ weight.T
+            logits[:, words:] = -torch.inf
+            losses, error = losses_of_piece(logits, targets[positions].clamp(min=0), with_gradient)
             response += (losses * learned).sum()
             whole += (losses * is_asked).sum()
             if error is not None:
                 hidden_gradient[positions] = (error @ weight).to(hidden.dtype) * learned[:, None]
-                embedding_gradient += error.T @ (states * learned[:, None])
+                embedding_gradient += (error.T @ (states * learned[:, None]))[:words]
         ctx.save_for_backward(hidden_gradient, embedding_gradient)
         return response, is_learned.sum(), whole, is_target.sum()
 

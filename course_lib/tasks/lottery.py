@@ -99,19 +99,17 @@ class Lottery:
         return self.random.choice(SCENES) if self.random.random() < WITH_SCENE else ""
 
     def worded(self, instruction: Instruction, argument: str = "") -> str:
-        """One of the wordings that are taught. Half of the time it has lost some characters, but none of its label.
+        """One of the wordings that are taught. Half of the time it has lost some characters, but no label in it.
 
         So the model cannot know a request by one character of its wording, and new wordings are less strange to it.
+        押「東」韻 may lose 押, because the label 押韻 does not stand in it whole.
         """
         wording = self.random.choice(instruction.taught_wordings)
         if self.random.random() < WITH_SLIPS:
-            kept = {*self.protected(instruction, wording), "「", "」", "{", "}"}
+            label = instruction.label if instruction.label in wording else ""
+            kept = {*label, "「", "」", "{", "}"}
             wording = "".join(c for c in wording if c in kept or self.random.random() > SLIP)
         return wording.replace("{}", argument)
-
-    def protected(self, instruction: Instruction, wording: str) -> str:
-        """The characters that no slip takes from a wording."""
-        return instruction.label
 
     def clause(self, poem: Poem) -> Instruction | None:
         """A clause that the poem obeys, or None."""

@@ -199,7 +199,7 @@ MANY = (
         lambda exchange: exchange.answer == verse_form(exchange.given),
         given="poem",
         one_answer=True,
-        share=0.5,
+        share=0.8,
     ),
     Instruction(
         "punctuate",
@@ -210,6 +210,7 @@ MANY = (
         lambda exchange: han(exchange.answer) == exchange.given and is_well_formed(exchange.answer),
         given="poem",
         one_answer=True,
+        share=1.5,
     ),
     Instruction(
         "another", "再來一首", ("再寫一首", "請再寫一首", "同題再作一首", "再來一首", "請再來一首"), kind="turn"

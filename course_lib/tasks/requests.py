@@ -67,10 +67,6 @@ class RequestLottery(Lottery):
             return self.second(Request.first(sentence, other.title, system), other.text, poem.title)
         return Request.first(sentence, poem.title, system)
 
-    def protected(self, instruction: Instruction, wording: str) -> str:
-        """The label, if it stands there whole. 押韻 does not, so 押「東」韻 may lose 押: other wordings have none."""
-        return instruction.label if instruction.label in wording else ""
-
     def second(self, first: Request, answer: str, title: str) -> Request:
         """What is said after a poem: another one, one in another form, or one on this other title."""
         turn = self.random.choice(list(self.turns.values()))
