@@ -17,7 +17,7 @@ CHECKPOINT ?=
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 hosted := $(subst .venv,.venv-hosted,$(python))
 constraints := $(if $(TORCH),.venv/constraints.txt,constraints.txt)
-install := $(python) -m pip install --quiet --constraint $(constraints) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+install := $(python) -m pip install --constraint $(constraints) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The kernel named python3 is the one in .venv, even if the user has installed another.
@@ -83,10 +83,10 @@ clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 .venv/made:
 	@found=$$($(PYTHON) --version 2>&1) || found="not found"; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "The course needs Python 3.11 or newer; $(PYTHON) is $$found."; \
+	  echo "The course needs Python 3.11 or newer; $(PYTHON) is $$found. 课程需要 Python 3.11 或更新的版本。"; \
 	  echo "If you have a newer one, name it: make $(or $(MAKECMDGOALS),lab) PYTHON=python3.12"; \
 	  exit 1; } >&2
-	@echo "Setting up .venv. This happens once and takes a few minutes."
+	@echo "Setting up .venv. This happens once and takes a few minutes. 正在准备 .venv，只有第一次要等几分钟。"
 	$(PYTHON) -m venv .venv
 	@touch $@
 

@@ -23,4 +23,3 @@ c = get_config()  # type: ignore[name-defined]  # noqa: F821  # Jupyter provides
 c.ContentsManager.pre_save_hook = without_dead_widgets
 c.LabApp.app_settings_dir = str(here)  # overrides.json: JupyterLab asks no question and fetches no news
 c.ServerApp.root_dir = str(here.parent)
-c.LabApp.default_url = "/lab/tree/notebooks"

@@ -6,7 +6,7 @@ from course_lib.instructions import Instruction
 from course_lib.language import say, sentences
 from course_lib.roles import Message, within
 from course_lib.sampling import GenerationSettings
-from course_lib.titles import read_given, unknown_notes
+from course_lib.titles import read_given
 
 
 class Chat:
@@ -17,8 +17,10 @@ class Chat:
 
     def __init__(self, checkpoint: Checkpoint, instruction: Instruction, system: str | None = None, seed: int = 0):
         self.checkpoint, self.instruction, self.seed = checkpoint, instruction, seed
-        self.system = instruction.wording if system is None else system.strip()
-        self.messages = [Message(role="system", content=self.system)]
+        self.system = instruction.wording if system is None else system.strip()  # as it was typed
+        kind = "text" if instruction.given == "text" else "message"
+        read, self._notes = read_given(self.system, kind, checkpoint.tokenizer)
+        self.messages = [Message(role="system", content=read)]
         self.heard = list(self.messages)
         self.context = checkpoint.model.config.max_position_embeddings  # in characters and marks, with the answer
 
@@ -30,12 +32,12 @@ class Chat:
         """
         before = self.messages[:-1] if self.messages[-1]["role"] == "user" else self.messages
         is_first, given = len(before) == 1, self.instruction.given
-        tokenizer = self.checkpoint.tokenizer
-        text, notes = read_given(typed, given if is_first or given == "text" else "message", tokenizer)
+        kind = given if is_first or given == "text" else "message"
+        text, notes = read_given(typed, kind, self.checkpoint.tokenizer)
         if not text:
             raise ValueError(sentences(*notes))
-        if is_first:
-            notes += tuple(unknown_notes(self.system, tokenizer, say("In the system line,")))
+        if is_first and self.system and self._notes:
+            notes += (say("In the system line:"), *self._notes)
         messages = [*before, Message(role="user", content=text)]
         within(messages, room_in(self.checkpoint))  # raises ValueError
         self.messages = messages

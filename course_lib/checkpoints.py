@@ -151,21 +151,22 @@ def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> C
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(say("{it}: no such folder; a checkpoint has {file} in it", it=folder, file=WEIGHTS))
-    sums = read(folder / SUMS, read_sums, "a list of checksums") if (folder / SUMS).is_file() else {}
+    sums = read(folder / SUMS, read_sums, say("a list of checksums")) if (folder / SUMS).is_file() else {}
     for name, expected in sums.items():
-        if (found := read(folder / name, sha256, f"a file that {SUMS} lists")) != expected:
+        if (found := read(folder / name, sha256, say("a file that {it} lists", it=SUMS))) != expected:
             said = f"its SHA-256 is {found[:12]}…, {SUMS} says {expected[:12]}…"
             raise CheckpointError(f"{folder / name}: damaged or changed; {said}")
-    what = "the configuration of a model of this course"
+    what = say("the configuration of a model of this course")
     config = read(folder / CONFIG, lambda path: parse_config(read_json(path)), what)
-    tokenizer = read(folder / TOKENIZER, CharacterTokenizer.load, "a tokenizer of this course")
+    tokenizer = read(folder / TOKENIZER, CharacterTokenizer.load, say("a tokenizer of this course"))
     if sorted(tokenizer.backend.get_vocab().values()) != list(range(config.vocab_size)):
         said = f"{len(tokenizer)} tokens, but {CONFIG} says vocab_size {config.vocab_size}"
         raise CheckpointError(f"{folder / TOKENIZER}: {said}, so their ids must be 0 to {config.vocab_size - 1}")
-    model = read(folder / WEIGHTS, partial(load_model, config), f"the weights that {CONFIG} describes")
+    model = read(folder / WEIGHTS, partial(load_model, config), say("the weights that {it} describes", it=CONFIG))
     instructions: tuple[Instruction, ...] = (POEM,) if tokenizer.has_roles else ()
     if instructions and (folder / INSTRUCTIONS).is_file():  # an older model's may lie there when a save was killed
-        instructions = read(folder / INSTRUCTIONS, lambda path: from_rows(read_json(path)), "a list of instructions")
+        what = say("a list of instructions")
+        instructions = read(folder / INSTRUCTIONS, lambda path: from_rows(read_json(path)), what)
     return Checkpoint(model.to(device or "cpu").eval(), tokenizer, instructions)
 
 
@@ -176,11 +177,12 @@ def read(path: Path, parse: Callable[[Path], Result], what: str) -> Result:
     """
     finish(path.parent)
     if not path.is_file():
-        raise CheckpointError(f"{path}: not there; expected {what}")
+        raise CheckpointError(say("{path}: not there; expected {what}", path=path, what=what))
     try:
         return parse(path)
     except Exception as error:  # the tokenizers library raises bare exceptions
-        raise CheckpointError(f"{path}: not {what} ({' '.join(str(error).split())[:400]})") from error
+        why = " ".join(str(error).split())[:400]
+        raise CheckpointError(say("{path}: not {what} ({why})", path=path, what=what, why=why)) from error
 
 
 def read_card(folder: Path | str) -> dict[str, Any]:
@@ -195,7 +197,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
             raise ValueError("its header is no table of facts")
         return facts
 
-    return read(Path(folder) / CARD, parse, "a model card with a header between two lines of ---")
+    return read(Path(folder) / CARD, parse, say("a model card with a header between two lines of ---"))
 
 
 def read_sums(path: Path) -> dict[str, str]:

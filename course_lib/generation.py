@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from course_lib import prosody
 from course_lib.checkpoints import Checkpoint
 from course_lib.instructions import Instruction
+from course_lib.language import check_range
 from course_lib.model import KVCache, PoetryModel, evaluating
 from course_lib.roles import Conversation, message_segments, prompt_segments, within
 from course_lib.sampling import GenerationSettings, Repetition, Words, absorb, draw, text_key
@@ -147,8 +148,7 @@ class PoemStream:
     def __init__(
         self, checkpoint: Checkpoint, prompt: Sequence[int], settings: GenerationSettings | None, candidates: int = 1
     ) -> None:
-        if candidates < 1:
-            raise ValueError(f"candidates is {candidates}, must be at least 1")
+        check_range("candidates", candidates, 1)
         self._checkpoint = checkpoint
         self._prompt = prompt
         self._settings = settings or GenerationSettings()
@@ -264,8 +264,7 @@ def iter_answers(
     candidates: int = 1,
 ) -> Iterator[WrittenPoem]:
     """What `iter_poems` does, for prompts instead of titles."""
-    if candidates < 1:
-        raise ValueError(f"candidates is {candidates}, must be at least 1")
+    check_range("candidates", candidates, 1)
     limits = generation_limits(checkpoint, stop)
     tasks = [(seed, n, prompt) for seed, prompt in zip(seeds, prompts, strict=True) for n in range(candidates)]
     at_once = max(1, batch_size // candidates) * candidates

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from course_lib.language import say
 from course_lib.poems import Poem
-from course_lib.prosody import Scansion, is_well_formed, scan
+from course_lib.prosody import Scansion, han, is_level, is_well_formed, level_groups, rhyme_rows, scan
 
 Kind = Literal["sentence", "clause", "turn"]
 Given = Literal["title", "line", "poem", "text"]
@@ -74,21 +74,22 @@ class Instruction:
     def about(self, argument: str) -> "Instruction":
         """The instruction with this argument in its wordings: rhyme=東.
 
-        Raises ValueError if it takes no argument, or if none is given.
+        Raises ValueError if it takes no argument, or not this one.
         """
-        takes_one = "{}" in self.wording
-        if takes_one != bool(argument):
-            example = f"{self.name}=…" if takes_one else self.name
-            raise ValueError(f"instruction {self.name} takes {'an' if takes_one else 'no'} argument: {example}")
-        if not takes_one:
+        if not argument and "{}" not in self.wording:
             return self
-
-        def check(exchange: Exchange) -> bool:
-            return self.obeyed(exchange._replace(argument=argument))
-
+        if "{}" not in self.wording:
+            raise ValueError(say("instruction {it} takes no argument: {it}", it=self.name))
+        if not argument:
+            raise ValueError(say("instruction {it} takes an argument: {it}=…", it=self.name))
+        if self.name == "rhyme" and all(group[-1] != argument for group in level_groups(argument)):
+            groups = "".join(row[0][-1] for row in rhyme_rows("pingshui.txt") if is_level(row[0]))
+            raise ValueError(say("There is no rhyme group {it!r}. Choose from {all}.", it=argument, all=groups))
+        if han(argument) != argument:
+            raise ValueError(say("{it!r} is not Chinese: type characters such as 春夏秋冬.", it=argument))
         wordings = tuple(wording.replace("{}", argument) for wording in self.wordings)
-        name, label = f"{self.name}={argument}", f"{self.label}「{argument}」"
-        return replace(self, name=name, label=label, wordings=wordings, check=check)
+        filled = replace(self, name=f"{self.name}={argument}", label=f"{self.label}「{argument}」", wordings=wordings)
+        return replace(filled, check=lambda exchange: self.obeyed(exchange._replace(argument=argument)))
 
 
 def joined(sentence: Instruction, clauses: Sequence[Instruction]) -> Instruction:
@@ -101,7 +102,8 @@ def joined(sentence: Instruction, clauses: Sequence[Instruction]) -> Instruction
         return sentence
     parts = (sentence, *clauses)
     if sentence.given != "title" or sentence.kind != "sentence" or any(each.kind != "clause" for each in clauses):
-        raise ValueError(f"{', '.join(p.name for p in parts)}: only clauses can be added, and only to poems on titles")
+        names = ", ".join(part.name for part in parts)
+        raise ValueError(say("{names}: only clauses can be added, and only to poems on titles", names=names))
     return replace(
         sentence,
         name=",".join(part.name for part in parts),

@@ -35,3 +35,17 @@ def say(english: str, **values: object) -> str:
 def sentences(*parts: str) -> str:
     """The parts that are not empty, one after the other. Only in English is there a space between them."""
     return ("" if is_chinese() else " ").join(filter(None, parts))
+
+
+def check_range(name: str, value: float, low: float, high: float = 1e9) -> None:
+    """Does nothing if a setting is from `low` to `high`. Raises ValueError, which names it, if it is not."""
+    n = {"name": name, "value": value, "low": low, "high": high}
+    if value < low:
+        raise ValueError(say("{name} is {value}, must be at least {low}", **n))
+    if not value <= high:  # it may be nan
+        raise ValueError(say("{name} is {value}, must be at most {high}", **n))
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey: their code points stand in their place."""
+    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else f"U+{ord(c):04X}" for c in text)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from course_lib import paths
 from course_lib.files import replacing
+from course_lib.language import say
 from course_lib.prosody import split_lines
 
 Split = Literal["train", "validation", "test"]
@@ -85,4 +86,5 @@ def poem_file(split: Split, dynasty: Dynasty = "tang") -> Path:
         return paths.cache_folder() / "song-train.jsonl.xz"
     if dynasty == "tang" and split in ("train", "validation", "test"):
         return paths.ASSETS / "poems" / f"tang-{split}.jsonl.xz"
-    raise ValueError(f"no split {split!r} of {dynasty!r} poems: tang has train, validation and test, song has train")
+    n = {"it": split, "of": dynasty}
+    raise ValueError(say("no split {it!r} of {of!r} poems: tang has train, validation and test, song has train", **n))

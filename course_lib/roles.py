@@ -103,10 +103,7 @@ def within(messages: Conversation, room: int) -> Conversation:
         oldest = next((i for i, message in enumerate(kept[:-2]) if message["role"] == "assistant"), None)
         if oldest is None:
             raise ValueError(
-                say(
-                    "The conversation is too long, even without older answers: at most {room} characters.",
-                    room=room,
-                )
+                say("The conversation is too long, even without older answers: at most {room} characters.", room=room)
             )
         del kept[oldest : oldest + 2]
     return kept

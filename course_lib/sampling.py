@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from course_lib.language import check_range, say
+
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint32]
 Integers = NDArray[np.int64]
@@ -41,15 +43,11 @@ class GenerationSettings:
     presence_penalty: float = 4.0
 
     def __post_init__(self) -> None:
-        ranges = {"temperature": (0, 5), "top_p": (0, 1), "min_p": (0, 1), "presence_penalty": (0, 100)}
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}, must lie in {low} … {high}")
-        for name, least in {"top_k": 0, "max_new_tokens": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
+        for name, most in {"temperature": 5, "top_p": 1, "min_p": 1, "presence_penalty": 100, "top_k": 1e9}.items():
+            check_range(name, getattr(self, name), 0, most)
+        check_range("max_new_tokens", self.max_new_tokens, 1)
         if self.top_p == 0:
-            raise ValueError("top_p is 0, must be above 0")
+            raise ValueError(say("top_p is 0, must be above 0"))
 
     @property
     def greedy(self) -> bool:
@@ -140,9 +138,8 @@ class Repetition:
         self.penalties = np.zeros((rows, vocab_size), dtype=np.float32)
         self.penalties[:, list(banned)] = np.inf
         self.lines: list[tuple[int, ...]] = [()] * rows  # the line that each text has begun
-        self.said: list[dict[tuple[int, ...], list[int]]] = [
-            {} for _ in range(rows)
-        ]  # a line's start -> its last token
+        # for each text, the start of a line -> the last token that it had
+        self.said: list[dict[tuple[int, ...], list[int]]] = [{} for _ in range(rows)]
 
     def penalize(self, logits: Floats) -> Floats:
         """The logits, (B, V), lowered for all tokens that the texts should not say again."""

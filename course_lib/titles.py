@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from opencc import OpenCC
 
 from course_lib import paths
-from course_lib.language import say, sentences
+from course_lib.language import printable, say, sentences
 from course_lib.poems import load_poems, poem_file
 from course_lib.prosody import HAN, han
 from course_lib.roles import END, ROLE_TOKENS
@@ -46,7 +46,7 @@ AGAIN = re.compile(rf"([{HAN}])[々〻]+")  # these marks repeat the character b
 SPECIAL_TOKEN = re.compile("|".join(map(re.escape, (*ROLE_TOKENS, END, PAD, UNK))), re.IGNORECASE)
 SEPARATORS = set("《》、 ")
 STOPS = re.compile(r"[,.，。]+")  # become spaces, as in the corpus
-NOT_IN_A_TITLE = re.compile(rf"[^{HAN}\ufa0e-\ufa29{PAIRS}々〻《》、 ]")
+NOT_IN_A_TITLE = re.compile(rf"[^{HAN}\ufa0e-\ufa29{PAIRS}々〻《》、 ]{{1,20}}")
 INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # Unicode categories (joiners, accents, control codes) left out without a note
 
 STORED = "usage.npz"  # the file of the counts; `python scripts/count_usage.py` writes it
@@ -84,7 +84,7 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
         return ReadTitle("", (say("The title is blank. Type a few Chinese characters, such as 春夜喜雨."),))
     special_tokens = SPECIAL_TOKEN.findall(text)
     text = STOPS.sub(" ", SPECIAL_TOKEN.sub("", text))
-    left_out = special_tokens + [c for c in NOT_IN_A_TITLE.findall(text) if visible(c)]
+    left_out = special_tokens + ["".join(filter(visible, run)) for run in NOT_IN_A_TITLE.findall(text)]
     text = " ".join(NOT_IN_A_TITLE.sub("", text).split())
     notes = []
     if special_tokens:
@@ -99,7 +99,7 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
         n = {"count": len(title), "most": MAX_TITLE}
         why = say("This title has {count} characters; {most} is the most, so that the poem has room.", **n)
         return ReadTitle("", (why, say("Please shorten it.")))
-    if left_out:
+    if any(left_out):
         notes.append(say("Left out: {them} (the model reads Chinese characters only).", them=listed(left_out)))
     title, remark = to_traditional(title, tokenizer)
     changed = [pair for pair in zip(text, title, strict=True) if pair[0] != pair[1]]
@@ -109,7 +109,7 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     if remark:
         notes.append(remark)
     characters = [c for c in title if c not in SEPARATORS]
-    strange = [c for c in characters if is_unknown(c, tokenizer)]
+    strange = [c for c in characters if tokenizer.encode(c) == [tokenizer.unk_id]]
     if strange == characters:
         why = say("The model does not know {them}: too few of its poems have it.", them=listed(strange))
         return ReadTitle("", (why, say("Please try another title.")))
@@ -266,23 +266,15 @@ def visible(text: str) -> bool:
     return any(not c.isspace() and unicodedata.category(c) not in INVISIBLE for c in text)
 
 
-def is_unknown(character: str, tokenizer: CharacterTokenizer) -> bool:
-    """Whether the vocabulary lacks a character."""
-    return tokenizer.encode(character) == [tokenizer.unk_id]
-
-
-def unknown_notes(text: str, tokenizer: CharacterTokenizer, place: str = "") -> list[str]:
-    """A sentence on the characters that the model does not know, if there are any. `place` begins it."""
-    unknown = listed(c for c in text if c not in SEPARATORS and is_unknown(c, tokenizer))
-    named = {"place": place, "them": unknown}
-    said = say("The model does not know {them} and reads <UNK> (an unknown character) instead.", **named)
-    if place:
-        said = say("{place} the model does not know {them} and reads <UNK> (an unknown character) instead.", **named)
+def unknown_notes(text: str, tokenizer: CharacterTokenizer) -> list[str]:
+    """A sentence on the characters that the model does not know, if there are any."""
+    unknown = listed(c for c in text if c not in SEPARATORS and tokenizer.encode(c) == [tokenizer.unk_id])
+    said = say("The model does not know {them} and reads <UNK> (an unknown character) instead.", them=unknown)
     return [said] if unknown else []
 
 
 def listed(found: Iterable[str], most: int = 8) -> str:
     """The strings as one text, each once; a character that cannot be printed is shown as its code point."""
-    names = [c if c.isprintable() else f"U+{ord(c):04X}" for c in dict.fromkeys(found)]
+    names = list(dict.fromkeys(filter(None, map(printable, found))))
     shown = " ".join(names[:most])
     return say("{names} and {count} more", names=shown, count=len(names) - most) if len(names) > most else shown

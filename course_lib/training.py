@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from course_lib.batches import Batch
 from course_lib.engine.machine import Machine, Pending, release_memory
 from course_lib.engine.optimizers import load_optimizer_tensors, make_optimizers, optimizer_tensors
+from course_lib.language import check_range, say
 from course_lib.losses import Loss, LossFunction, LossSums, mean_loss, total
 from course_lib.recipes.recipe import Recipe
 
@@ -52,20 +53,13 @@ class TrainingSettings:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
+        least = {"steps": 1, "accumulate": 1, "max_grad_norm": 1e-6, "learning_rate": 1e-9}
+        most = {"learning_rate": 1, "decay_fraction": 1, "dropout": 0.99}
         for name, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}, must be a finite number")
-            least = {"steps": 1, "accumulate": 1, "max_grad_norm": 1e-6}.get(name, 0)
-            if isinstance(value, int | float) and value < least:
-                raise ValueError(f"{name} is {value}, must be at least {least}")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}, must be between 0 and 1")
-        if not 0 <= self.decay_fraction <= 1:
-            raise ValueError(f"decay_fraction is {self.decay_fraction}, must be in 0 … 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, must be at least 0 and below 1")
+            if isinstance(value, int | float):
+                check_range(name, value, least.get(name, 0), most.get(name, 1e9))
         if self.patience and not self.evaluate_every:
-            raise ValueError(f"patience is {self.patience}, but evaluate_every is 0: there is nothing to wait for")
+            raise ValueError(say("patience is {it}, but evaluate_every is 0: nothing is measured", it=self.patience))
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"optimizer is {self.optimizer!r}, must be 'muon' or 'adamw'")
 

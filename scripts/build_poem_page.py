@@ -20,7 +20,7 @@ from typing import Any
 from course_lib import paths, titles
 from course_lib.checkpoints import load_checkpoint
 from course_lib.export import export
-from course_lib.prosody import readings
+from course_lib.prosody import readings, rhyme_rows
 from course_lib.tokenizer import CharacterTokenizer
 
 SOURCE = paths.HOME / "site" / "poem"
@@ -32,11 +32,11 @@ LIMITS = ("MAX_TITLE", "SMOOTHING", "PENALTY", "PENALTY_EITHER", "OFFERED", "RAR
 
 
 def rhyme_groups(tokenizer: CharacterTokenizer) -> dict[str, str]:
-    """Each rhyme group -> those of its characters that the model knows."""
+    """Each rhyme group, in the order of the rhyme book -> those of its characters that the model knows."""
     known = set(titles.vocabulary(tokenizer))
-    groups: dict[str, str] = {}
+    groups = {name: "" for name, _ in rhyme_rows("pingshui.txt")}
     for character, names in readings().items():
-        groups |= {name: groups.get(name, "") + character for name in names if character in known}
+        groups |= {name: groups[name] + character for name in names if character in known}
     return groups
 
 

@@ -22,6 +22,7 @@ PAGES = ("notebooks/*.ipynb", "notebooks/zh/*.ipynb", "docs/*.md", "benchmarks/R
 PICTURES = ("assets/figures/*.svg", "assets/pictures/*.png")
 LANDING = ("index.md", "zh.md")  # the first pages, in place of the READMEs
 BADGE = re.compile(r"!\[(Open in \w+)\]\([^)]*\)")  # a picture on another host
+ON_SETUP = re.compile(r"\n\n（下一格报错.*）$")  # said of the setup cell, which is left out
 TREE = re.compile(r"^```\ncourse_lib/\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BRANCH = re.compile(r"^( +)(\w+)(\.py|/) +(\S.*)$", re.MULTILINE)
 
@@ -80,6 +81,8 @@ def collect(source: Path, repository: Path, address: Address | None) -> None:
             continue
         notebook = nbformat.read(origin, as_version=4)
         notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
+        for cell in notebook.cells:
+            cell.source = ON_SETUP.sub("", cell.source)
         notebook.cells[0].source = with_badges(notebook.cells[0].source, top_line(page, repository, address))
         nbformat.write(notebook, path)
     write_reference(source / "reference", (repository / "README.md").read_text("utf-8"))

@@ -160,5 +160,6 @@ def test_the_first_cell_of_a_notebook_is_left_out(repository: Path, tmp_path: Pa
     for page in pages:
         text = page.read_text("utf-8")
         assert "find_spec" not in text
+        assert "下一格报错" not in text  # the Chinese paragraph on that cell
         assert "https://mybinder.org/v2/gh/poet/course" in text
         assert "badge_logo" not in text

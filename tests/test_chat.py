@@ -62,7 +62,7 @@ def test_unknown_characters_are_named_once_those_of_the_system_line_at_first(cha
     other = Chat(chat.checkpoint, POEM, "請寫龘", 0)
     assert (
         other.ask("江月")
-        == "In the system line, the model does not know 龘 and reads <UNK> (an unknown character) instead."
+        == "In the system line: The model does not know 龘 and reads <UNK> (an unknown character) instead."
     )
     other.answered("水")
     assert other.ask("山") == ""
@@ -70,7 +70,7 @@ def test_unknown_characters_are_named_once_those_of_the_system_line_at_first(cha
     line = Chat(chat.checkpoint, find("couplet", MANY), "龘")
     told = line.ask("貓")
     assert "The model does not know 貓 and" in told
-    assert "the model does not know 龘 and" in told
+    assert "In the system line: The model does not know 龘 and" in told
 
 
 def test_the_answer_is_that_of_the_library_for_the_seed(chat: Chat) -> None:
@@ -113,6 +113,19 @@ def test_a_message_without_an_answer_is_replaced(chat: Chat) -> None:
 def test_the_system_line_can_be_another(chat: Chat) -> None:
     assert contents(Chat(chat.checkpoint, POEM, " 請寫一首詩 ").messages) == ["請寫一首詩"]
     assert contents(Chat(chat.checkpoint, POEM, "").messages) == [""]
+
+
+def test_a_system_line_may_be_simplified(chat: Chat) -> None:
+    talk = Chat(chat.checkpoint, POEM, "请用以下题目写一首诗")
+    assert contents(talk.messages) == [POEM.wording]
+    assert (
+        talk.ask("江月")
+        == f"In the system line: Read as {POEM.wording}: you typed Simplified, the poems are in Traditional."
+    )
+    talk.answered("水")
+    assert talk.ask("山") == ""
+    own = Chat(chat.checkpoint, replace(POEM, given="text"), "请用以下题目写一首诗")
+    assert contents(own.messages) == ["请用以下题目写一首诗"]
 
 
 def test_the_oldest_answers_are_forgotten_and_what_was_heard_is_what_was_read(chat: Chat) -> None:

@@ -374,6 +374,34 @@ def test_clauses_are_joined_where_a_title_is_given(box: ChatBox) -> None:
     assert box.system.value == POEM.wording
 
 
+def test_a_clause_may_be_simplified(box: ChatBox) -> None:
+    rhyme, acrostic = box.clauses.values()
+    assert (rhyme.placeholder, acrostic.placeholder) == ("東", "春夏秋冬")
+    acrostic.value = "云从石上"
+    assert box.system.value == find("poem,acrostic=雲從石上", MANY).wording
+    press(box, "Send")
+    assert contents(box)[0] == box.system.value
+    assert "Read as 雲從石上: you typed Simplified" in note(box.page.value)
+    box.message.value = "江月"
+    press(box, "Send")
+    assert "Simplified" not in note(box.page.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "reason"), [(0, "dog", "There is no rhyme group 'dog'."), (1, "abcd", "'abcd' is not Chinese")]
+)
+def test_a_clause_that_means_nothing_is_refused(box: ChatBox, field: int, typed: str, reason: str) -> None:
+    clause = [*box.clauses.values()][field]
+    clause.value = typed
+    assert box.system.value == POEM.wording
+    press(box, "Send")
+    assert note(box.page.value).startswith(f"✗ Refused. {reason}")
+    assert (contents(box), box.message.value) == ([POEM.wording], "山雨")
+    clause.value = ""
+    press(box, "Send")
+    assert len(contents(box)) == 3
+
+
 def test_the_first_message_is_what_the_instruction_asks_for(box: ChatBox) -> None:
     box.instruction.value = find("punctuate", MANY)
     typed = box.message.value
@@ -403,7 +431,7 @@ def test_every_control_has_a_label_and_a_page_without_a_kernel_a_sentence(taught
     fields = ["Instruction", "Rhyme 押韻", "Acrostic 藏頭", "System line"]
     offered = ["再寫一首", "改成七言絕句", "再以「江雪」爲題寫一首"]
     assert labels(box) == [*fields, *offered, "Message", "Send", "Stop", "Another", "Clear"]
-    assert repr(box).startswith("The chat box")
+    assert repr(box) == "Run this cell in Jupyter (Shift+Enter), and the box appears here."
     assert len(repr(box)) <= 110  # ipywidgets cuts a longer one
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from course_lib.instructions import OLD_STYLE, POEM
 from course_lib.model import PoetryModel
 from course_lib.prosody import split_lines
 from course_lib.sampling import GenerationSettings
+from course_lib.tasks import MANY
 from course_lib.titles import simplified
 
 Capture = pytest.CaptureFixture[str]
@@ -134,6 +136,19 @@ def test_the_instruction_reaches_the_prompt(checkpoint: Checkpoint, tmp_path: Pa
             assert text.rstrip("\n") == written.text.rstrip("\n")
 
 
+def test_an_instruction_may_be_simplified_and_its_unknown_characters_are_named(
+    checkpoint: Checkpoint, tmp_path: Path, capsys: Capture
+) -> None:
+    save_checkpoint(replace(checkpoint, instructions=MANY), tmp_path / "many", {}, "")
+    command = ["江月", "--checkpoint", tmp_path / "many", "--instruction"]
+    shown, noted = said(capsys, 0, *command, "acrostic=云从石上")
+    assert "Read as acrostic=雲從石上: you typed Simplified" in noted
+    assert "does not know 藏 頭 and" in noted  # the small model lacks them
+    assert said(capsys, 0, *command, "acrostic=雲從石上")[0] == shown
+    assert "The model does not know 龘 藏 頭 and reads <UNK>" in said(capsys, 0, *command, "acrostic=龘")[1]
+    assert "no rhyme group 'dog'" in said(capsys, 2, *command, "rhyme=dog")[1]
+
+
 def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, capsys: Capture) -> None:
     hot = GenerationSettings(temperature=1.5, seed=4)
     (best,) = list(iter_poems(checkpoint, ["江月"], hot, candidates=8))
@@ -168,8 +183,8 @@ def test_which_model_writes_is_said_unless_it_was_named(
     ("options", "sentence"),
     [
         ("--top-k -1", "top_k is -1, must be at least 0"),
-        ("--min-p 2", "min_p is 2.0, must lie in 0 … 1"),
-        ("--temperature 6", "temperature is 6.0, must lie in 0 … 5"),
+        ("--min-p 2", "min_p is 2.0, must be at most 1"),
+        ("--temperature 6", "temperature is 6.0, must be at most 5"),
         ("--titles nowhere.txt", "nowhere.txt: No such file or directory"),
         ("--titles empty.txt", "no title: name one or more, or a file of them with --titles"),
         ("--titles latin.txt", "latin.txt: not a text file in UTF-8"),
@@ -212,10 +227,11 @@ def command(folder: Path, tmp_path: Path) -> list[object]:
     return [TITLES[0], "--titles", tmp_path / "titles.txt", "--out", tmp_path / "poems.jsonl", *common]
 
 
-def test_the_folder_of_the_file_is_made(command: list[object], tmp_path: Path, capsys: Capture) -> None:
+def test_the_folder_of_the_file_is_made_and_named(command: list[object], tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "new" / "folder" / "poems.jsonl"
-    said(capsys, 0, *command, "--out", out)
+    assert f"{out.parent}: a new folder" in said(capsys, 0, *command, "--out", out)[1]
     assert len(poems(out)) > 1
+    assert "a new folder" not in said(capsys, 0, *command, "--out", out)[1]
 
 
 def test_poems_go_to_a_file_as_they_would_to_the_terminal(

@@ -94,10 +94,10 @@ def prose(path: Path) -> str:
     return "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
 
 
-def saved(kind: str, place: str) -> list[float]:
-    """This figure in all results of a kind that have it."""
-    found = [page.at(result["figures"], place) for name, result in RESULTS.items() if name.partition("-")[0] == kind]
-    return [value for value in found if value is not None]
+def saved(kind: str, place: str, gpu: bool = False) -> list[float]:
+    """This figure in all results of a kind that have it: those of CPUs, or those of GPUs."""
+    results = [r for name, r in RESULTS.items() if name.partition("-")[0] == kind and ("NVIDIA" in r["machine"]) == gpu]
+    return [value for r in results if (value := page.at(r["figures"], place)) is not None]
 
 
 def bar(title: str, label: str) -> float:
@@ -156,6 +156,7 @@ def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim
         (readme, r"trains there on ([\d,]+) poems", (f"{fast.poems:,}",)),
         (readme, r"it trains\s+on ([\d,]+) poems", (f"{slow.poems:,}",)),
         (readme, r"poems and takes ([\d.]+) minutes", (max(saved("notebooks", "minutes/4")),)),
+        (readme, r"An H200 takes ([\d.]+) minutes", tuple(saved("notebooks", "minutes/4", gpu=True))),
         (
             readme,
             r"trains on all ([\d,]+) poems, up to (\w+) times",

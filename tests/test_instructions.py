@@ -161,6 +161,12 @@ def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
         ("rhyme", "instruction rhyme takes an argument: rhyme=…"),
         ("rhyme=", "instruction rhyme takes an argument: rhyme=…"),
         ("poem=東", "instruction poem takes no argument: poem"),
+        ("rhyme=dog", "There is no rhyme group 'dog'. Choose from 東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽"),
+        ("rhyme=東冬", "There is no rhyme group '東冬'. Choose from 東冬江支微"),
+        ("rhyme=春", "There is no rhyme group '春'. Choose from 東冬江支微"),  # it is in the group 真
+        ("rhyme=董", "There is no rhyme group '董'"),  # no level tone
+        ("acrostic=abcd", "'abcd' is not Chinese: type characters such as 春夏秋冬."),
+        ("acrostic=春 夏", "'春 夏' is not Chinese"),
         ("title,rhyme=東", "title, rhyme=東: only clauses can be added, and only to poems on titles"),
         ("quatrain-7,quatrain-5", "quatrain-7, quatrain-5: only clauses can be added, and only to poems on titles"),
         ("rhyme=東,quatrain-5", "poem, rhyme=東, quatrain-5: only clauses can be added, and only to poems on titles"),

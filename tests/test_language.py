@@ -32,7 +32,7 @@ from course_lib.commands.write import ENDINGS, OTHER
 from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, side_by_side, table_rows
 from course_lib.evaluation.novelty import PoemIndex
 from course_lib.evaluation.pairs import PairFigures
-from course_lib.instructions import OLD_STYLE, POEM, Given
+from course_lib.instructions import OLD_STYLE, POEM, Given, find
 from course_lib.language import chinese, is_chinese, say, sentences
 from course_lib.losses import Loss
 from course_lib.poems import Poem, load_poems
@@ -70,7 +70,7 @@ FROM_TABLES |= {
     "' '.join(paragraph.split())",
 }
 FROM_TABLES |= {"LEGEND", "RULES[rule]", "STATES[state][0]", "METRICS[name].label"}
-FROM_TABLES |= {"english", "label", "unit", "question", "name", "meaning"}
+FROM_TABLES |= {"english", "label", "unit", "question", "name", "meaning", "message"}
 
 
 def help_of(item: Any) -> Iterator[str]:
@@ -123,9 +123,9 @@ def test_without_the_variable_the_folder_of_the_chinese_notebooks_does(
 
 
 def test_values_are_filled_in_and_may_hold_braces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for language, expected in (("en", "In the system line, not {so}"), ("zh", "In the system line, not {so}")):
+    for language, expected in (("en", "At the end, not {so}"), ("zh", "At the end, not {so}")):
         monkeypatch.setenv("COURSE_LANG", language)
-        assert say("{place} not {so}", place="In the system line,", so="{so}") == expected  # nobody translated this
+        assert say("{place} not {so}", place="At the end,", so="{so}") == expected  # nobody translated this
         assert say("{count} characters", count=3) == {"en": "3 characters", "zh": "3 字"}[language]
 
 
@@ -198,11 +198,19 @@ def traditional(text: str) -> list[str]:
     return [old for old, new in zip(prose, OpenCC("t2s").convert(prose), strict=True) if old != new]
 
 
-ALIKE = {", ", "%", "Top-p", "no", "nats", "{rhymes}."}  # they have no Chinese character in Chinese either
+ALIKE = {
+    ", ",
+    "%",
+    "Top-p",
+    "no",
+    "nats",
+    "{rhymes}.",
+    "{it}: {said}",
+}  # they have no Chinese character in Chinese either
 ENGLISH = re.compile("[A-Za-z]{2,}")
 KEPT = {"nat", "logit", "top", "Top", "log", "beta", "MLP", "Jupyter"}  # words that Chinese readers use too
 KEPT |= {"Python", "Voil", "JupyterLab", "README", "JSON", "ONNX", "onnxruntime", "UTF", "GPU", "Ctrl", "stderr", "npm"}
-KEPT |= {"INS", "INP", "RES", "EOS", "UNK", "None", "True", "False", "mlp", "notebook"}
+KEPT |= {"INS", "INP", "RES", "EOS", "UNK", "None", "True", "False", "mlp", "notebook", "Shift", "Enter"}
 VALUES = "all quick lint poem old-style many tang song float32 auto cuda mps cpu"  # of options
 KEPT |= {*ENGLISH.findall(VALUES)}
 CODE = re.compile('{.*?}|「.*?」|`.*?`|[a-z]+(_[a-z]+)+|--[a-z-]+|/[a-z]+|"[a-z]+"|[\\w-]+(\\.|/)[\\w./]+|python .*')
@@ -291,6 +299,8 @@ def test_help_is_chinese_and_fits_into_80_columns(
         "write --temperature nan",
         "write --device",
         "pairs --judge x",
+        "writ",
+        "write --coun 3",
     ],
 )
 def test_a_usage_error_is_chinese(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,6 +308,44 @@ def test_a_usage_error_is_chinese(command: str, capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().err
     assert shown.endswith(" --help`）\n")
     assert {*ENGLISH.findall(re.sub("`.*?`|'.*?'|--[a-z-]+|nan", "", shown))} <= {"b"}
+    assert not re.search(r"[():?]|[.] |[一-龥]\d", re.sub("`.*?`", "", shown))  # no mark of half a width
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("write 春 --device foo", "这台机器上没有设备 'foo'，只有 "),
+        ("write 春 --temperature -1", "temperature 是 -1.0，不能小于 0"),
+        ("pretrain --learning-rate 2", "learning_rate 是 2.0，不能大于 1"),
+        ("pretrain --patience 2 --evaluate-every 0", "`patience` 是 2，可是 evaluate_every 是 0"),
+        ("pretrain --dynasties ming", "没有 'ming' 的 'train' 这部分诗"),
+        ("write spring", "spring：题目里没有汉字"),
+        ("write 春 --instruction rhyme", "没有 'rhyme' 这条指令"),
+        ("write 春 --instruction poem=东", "指令 poem 后面不带参数"),
+        ("average no --out {tmp}", "no/MODEL_CARD.md：没有这个文件，它应当是模型卡"),
+        ("prefer no.jsonl", "no.jsonl：没有这个文件或文件夹"),
+        ("preview {tmp}", "：这是文件夹，不是文件"),
+    ],
+)
+def test_a_refusal_is_chinese(command: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.format(tmp=tmp_path).split()) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_a_clause_that_means_nothing_is_refused_in_chinese() -> None:
+    with pytest.raises(ValueError, match="没有 'dog' 这个韵部，可以选：「東冬江支"):
+        find("rhyme=dog", MANY)
+    with pytest.raises(ValueError, match="'abc' 不是汉字，请输入汉字"):
+        find("acrostic=abc", MANY)
+    with pytest.raises(ValueError, match="title, rhyme=東：后面只能加"):
+        find("title,rhyme=東", MANY)
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_form_in_a_sentence_on_a_poem_is_simplified() -> None:
+    assert "「五言绝句」" in shape(TOWER, scan(TOWER))
 
 
 def columns(line: str) -> int:
@@ -318,7 +366,7 @@ def test_chinese_lines_break_anywhere_but_at_a_mark_or_a_space_after_a_wide_char
 
 VERSE = "白日依山盡，黃河入海流。\n欲窮千里目，更上海西流。"
 INDEX = PoemIndex([Poem("登鸛雀樓", "王之渙", ("白日依山盡，黃河入海流。",)), Poem("無名", "", ("江月何人見。",))])
-SHOWN = {"Top", "nat", "INS", "INP", "RES", "EOS", "UNK", "PAD", "Jupyter"}
+SHOWN = {"Top", "nat", "INS", "INP", "RES", "EOS", "UNK", "PAD", "Jupyter", "Shift", "Enter"}
 
 
 def left_over(html: str) -> set[str]:
@@ -453,7 +501,7 @@ def test_a_conversation_refuses_in_chinese(checkpoint: Checkpoint) -> None:
     chat = Chat(checkpoint, POEM, "江龘")
     with pytest.raises(ValueError, match="还没有可以回答的消息"):
         chat.again()
-    assert chat.ask("江月").startswith("系统消息里，模型不认识「龘」")
+    assert chat.ask("江月").startswith("系统消息里：模型不认识「龘」")
     chat.answered("水")
     with pytest.raises(ValueError, match="太长了"):
         chat.ask("江" * 60)
@@ -463,7 +511,8 @@ def test_a_conversation_refuses_in_chinese(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.usefixtures("in_chinese")
 @pytest.mark.parametrize(
-    "typed", ["", "spring", "<RES>", "春" * 61, "春<EOS>雨", "静夜思", "⻩⻥", "云", "春﨎", "﨎", "春abcdefghijk"]
+    "typed",
+    ["", "spring", "<RES>", "春" * 61, "春<EOS>雨", "静夜思", "⻩⻥", "云", "春﨎", "﨎", "春a b c d e f g h i"],
 )
 def test_the_notes_on_a_title_are_chinese(typed: str, shipped_tokenizer: CharacterTokenizer) -> None:
     found = read_title(typed, shipped_tokenizer)

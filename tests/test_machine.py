@@ -101,11 +101,13 @@ def test_a_type_a_hundred_times_slower_is_dropped_after_two_turns() -> None:
 # --- what it says and does ------------------------------------------------------------------------
 
 
-def test_one_line_says_what_was_chosen() -> None:
-    threads = torch.get_num_threads()
-    assert str(Machine(CPU, BF16)) == f"device cpu ({threads} threads), bfloat16 products, not compiled"
+@pytest.mark.parametrize(("count", "threads"), [(1, "1 thread"), (2, "2 threads")])
+def test_one_line_says_what_was_chosen(count: int, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    assert str(Machine(CPU, BF16)) == f"device cpu ({threads}), bfloat16 products, not compiled"
     pair = Machine(CPU, FP32, compiled=True, world=World(0, 2))
-    assert str(pair) == f"device cpu ({threads} threads), float32 products, compiled, 2 processes"
+    assert str(pair) == f"device cpu ({threads}), float32 products, compiled, 2 processes"
+    assert str(Machine(torch.device("mps"), BF16)) == "device mps, bfloat16 products, not compiled"
 
 
 def test_the_full_name_begins_with_the_processor() -> None:

@@ -149,7 +149,7 @@ def test_each_share_is_a_dot_at_its_value_in_the_row_of_its_metric() -> None:
         name: [(round(x, 6), round(y)) for x, y in zip(*line, strict=True)] for name, line in curves(figure).items()
     }
     assert dots == {"base": [(0, 0), (45, 1)], "fine-tuned": [(100, 0), (60, 1)], "real poems": [(75, 1)]}
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["ends by itself", "rhymes"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["  ends by itself", "  rhymes"]
     low, high = axes.get_ylim()
     assert low > high  # the first metric is on top, as in the table
 

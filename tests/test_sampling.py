@@ -241,14 +241,15 @@ def test_texts_that_are_kept_remember_what_they_said() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"temperature": -1}, "temperature is -1, must lie in 0 … 5"),
-        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": -1}, "temperature is -1, must be at least 0"),
+        ({"temperature": float("nan")}, "temperature is nan, must be at most 5"),
         ({"top_p": 0}, "top_p is 0, must be above 0"),
-        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"top_p": 1.5}, "top_p is 1.5, must be at most 1"),
+        ({"temperature": 6}, "temperature is 6, must be at most 5"),
         ({"top_k": -1}, "top_k is -1, must be at least 0"),
-        ({"min_p": -0.1}, "min_p is -0.1, must lie in 0"),
-        ({"min_p": 1.1}, "min_p is 1.1"),
-        ({"presence_penalty": -1}, "presence_penalty is -1, must lie in 0 … 100"),
+        ({"min_p": -0.1}, "min_p is -0.1, must be at least 0"),
+        ({"min_p": 1.1}, "min_p is 1.1, must be at most 1"),
+        ({"presence_penalty": -1}, "presence_penalty is -1, must be at least 0"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0, must be at least 1"),
     ],
 )

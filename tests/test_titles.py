@@ -10,7 +10,19 @@ from opencc import OpenCC
 
 from course_lib import paths
 from course_lib.poems import Poem, Split, load_poems, save_poems
-from course_lib.titles import MAX_TITLE, SAME, ReadTitle, count_usage, frequency, read_given, read_title, usage
+from course_lib.tasks import MANY
+from course_lib.titles import (
+    MAX_TITLE,
+    SAME,
+    ReadTitle,
+    count_usage,
+    frequency,
+    read_given,
+    read_title,
+    simplified,
+    to_traditional,
+    usage,
+)
 from course_lib.tokenizer import CharacterTokenizer
 
 SPLITS: tuple[Split, ...] = ("validation", "test")
@@ -190,9 +202,11 @@ def test_the_pairs_lead_to_the_characters_of_the_poems() -> None:
     ("typed", "title", "said"),
     [
         ("春🌙", "春", "Left out: 🌙 ("),
-        ("春👩\u200d👧夜", "春夜", "Left out: 👩 👧 ("),
-        ("spring 春 rain", "春", "Left out: s p r i n g a ("),
-        ("春abcdefghijk", "春", "Left out: a b c d e f g h and 3 more ("),
+        ("春👩\u200d👧夜", "春夜", "Left out: 👩👧 ("),
+        ("spring 春 rain", "春", "Left out: spring rain ("),
+        ("春abcdefghijk", "春", "Left out: abcdefghijk ("),
+        ("春a b c d e f g h i j k", "春", "Left out: a b c d e f g h and 3 more ("),
+        ("春" + "x" * 9999, "春", f"Left out: {'x' * 20} {'x' * 19} ("),
         ("春\ud800", "春", "Left out: U+D800 ("),
         ("春夜<EOS>喜雨", "春夜喜雨", "Left out: <EOS> ("),
         ("＜res＞春", "春", "Left out: <res> ("),
@@ -203,6 +217,17 @@ def test_what_the_model_cannot_read_is_left_out_and_named(typed: str, title: str
     assert found.title == title
     assert said in found.message
     assert not found.refused
+
+
+def test_rhyme_groups_and_labels_may_be_typed_in_simplified_characters() -> None:
+    groups = "東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽庚青蒸尤侵覃鹽咸"
+    for meant in [*(f"rhyme={group}" for group in groups), *(i.label for i in MANY)]:
+        assert to_traditional(simplified(meant), shipped())[0] == meant
+
+
+def test_no_wording_is_changed() -> None:
+    for wording in (wording for instruction in MANY for wording in instruction.wordings):
+        assert to_traditional(wording, shipped()) == (wording, "")
 
 
 @pytest.mark.parametrize("given", ["line", "poem", "text", "message"])

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import Asked, Folder, note, option
+from course_lib.commands.options import Asked, Folder, asked_of, note, option
 from course_lib.commands.write import show
 from course_lib.language import say, sentences
 
@@ -37,7 +37,7 @@ def chat(
 
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(None))
-    asked = opened.instruction(instruction)
+    asked = asked_of(opened, instruction)
     if not checkpoint:
         note(say("{folder} is used", folder=folder))
     prompt = "> " if sys.stdin.isatty() else ""

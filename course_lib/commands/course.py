@@ -50,8 +50,8 @@ def lab(context: typer.Context) -> None:
     """Open the course in JupyterLab. All further options are JupyterLab's own."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     config = "--config=.jupyterlab/jupyter_lab_config.py"
-    first = ["--LabApp.default_url=/lab/tree/notebooks/zh/01_data_formatting.ipynb"] if is_chinese() else []
-    run("lab", "-m", "jupyterlab", config, ENCRYPTED, *root, *first, *context.args)
+    first = f"--LabApp.default_url=/lab/tree/notebooks/{'zh/' * is_chinese()}01_data_formatting.ipynb"
+    run("lab", "-m", "jupyterlab", config, ENCRYPTED, *root, first, *context.args)
 
 
 def title_box(context: typer.Context) -> None:

@@ -8,17 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from course_lib import paths
-from course_lib.commands.options import (
-    Asked,
-    Comparable,
-    Device,
-    Folder,
-    Json,
-    Refusal,
-    SplitChoice,
-    open_checkpoint,
-    option,
-)
+from course_lib.commands import options
+from course_lib.commands.options import Asked, Comparable, Device, Folder, Json, Refusal, SplitChoice, option
 from course_lib.language import say
 from course_lib.poems import load_poems
 
@@ -40,7 +31,7 @@ def evaluate_loss(
     """
     from course_lib.evaluation import held_out_loss
 
-    opened, machine = open_checkpoint(checkpoint, device, precision)
+    opened, machine = options.open_checkpoint(checkpoint, device, precision)
     poems = load_poems(split)
     loss = held_out_loss(opened, poems, machine.precision)
     on = {"loss": loss, "n": len(poems), "split": split}
@@ -84,7 +75,7 @@ def evaluate(
     from course_lib.evaluation import compare, measure_obedience, obedience_table, side_by_side
     from course_lib.sampling import GenerationSettings
 
-    opened, machine = open_checkpoint(checkpoint, device, precision)
+    opened, machine = options.open_checkpoint(checkpoint, device, precision)
     poems, settings = load_poems(split), GenerationSettings(seed=seed)
     if obedience:
         if not opened.instructions:
@@ -100,7 +91,7 @@ def evaluate(
         return
     from course_lib.checkpoints import WEIGHTS, load_checkpoint
 
-    asked = opened.instruction(instruction) if instruction else None
+    asked = options.asked_of(opened, instruction) if instruction else None
     if asked and asked.given in ("line", "poem"):
         raise Refusal(say("{it} takes a {given}, not a title: use --obedience", it=asked.name, given=say(asked.given)))
     with shown_progress() as show:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, cast, get_
 import typer
 
 from course_lib import paths
-from course_lib.language import say
+from course_lib.language import printable, say
 from course_lib.poems import Dynasty, Poem, Split, load_poems
 
 if TYPE_CHECKING:
     from course_lib.checkpoints import Checkpoint
     from course_lib.engine.machine import Machine
+    from course_lib.instructions import Instruction
     from course_lib.recipes import Recipe
     from course_lib.run_folder import RunFolder
     from course_lib.training import TrainingSettings
@@ -142,11 +143,6 @@ def note(line: str) -> None:
     print(printable(line).replace("\n", " "), file=sys.stderr, flush=True)
 
 
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey: their code points stand in their place."""
-    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else f"U+{ord(c):04X}" for c in text)
-
-
 def open_checkpoint(folder: Path | None, device: str | None, precision: Precision) -> tuple[Checkpoint, Machine]:
     """The checkpoint that the user wants, and the machine that it is on. Prints what was not named on stderr."""
     from course_lib.checkpoints import load_checkpoint
@@ -156,3 +152,13 @@ def open_checkpoint(folder: Path | None, device: str | None, precision: Precisio
     checkpoint = load_checkpoint(chosen := paths.own_or_shipped(folder), machine.device)
     note(str(machine) if folder else say("{machine}; {folder} is used", machine=machine, folder=chosen))
     return checkpoint, machine
+
+
+def asked_of(checkpoint: Checkpoint, typed: str | None) -> Instruction:
+    """The instruction that the user typed, or the first one. Simplified characters are read as those of a title are."""
+    from course_lib.titles import to_traditional
+
+    name, remark = to_traditional(typed or "", checkpoint.tokenizer)
+    if remark:
+        note(remark)
+    return checkpoint.instruction(name)

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import note, option, printable
+from course_lib.commands.options import note, option
 from course_lib.commands.train import BASE
-from course_lib.language import say
+from course_lib.language import printable, say
 
 
 def preview(
@@ -41,8 +41,7 @@ def preview(
         cut = numbers(found.cut)
         note(say("longer than the {n} tokens that the model reads, so they are cut: {them}", n=context, them=cut))
     if found.unread:
-        unread = numbers(found.unread)
-        note(say("nothing is learned from them, because the answer begins later: {them}", them=unread))
+        note(say("nothing is learned from them, because the answer begins later: {them}", them=numbers(found.unread)))
     if found.repeated:
         note(say("there a second time: {them}", them=numbers(found.repeated)))
     if found.unknown:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from course_lib import paths
-from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, note, option
+from course_lib.commands.options import Asked, Device, Folder, Json, Refusal, asked_of, note, option
 from course_lib.files import append_lines, claimed
 from course_lib.language import say
 
@@ -72,7 +72,7 @@ def write(
     from course_lib.checkpoints import WEIGHTS, load_checkpoint, sha256
     from course_lib.engine.machine import choose_device
     from course_lib.sampling import GenerationSettings
-    from course_lib.titles import simplified
+    from course_lib.titles import simplified, unknown_notes
 
     if out and out.exists() and not out.is_file():
         raise Refusal(say("{out}: no plain file, so a stopped command could not go on; use --json instead", out=out))
@@ -80,7 +80,9 @@ def write(
     settings = replace(settings, presence_penalty=presence_penalty, max_new_tokens=max_new_tokens)
     folder = paths.own_or_shipped(checkpoint)
     opened = load_checkpoint(folder, choose_device(device))
-    asked = opened.instruction(instruction) if instruction or opened.instructions else None
+    asked = asked_of(opened, instruction) if instruction or opened.instructions else None
+    for remark in unknown_notes(asked.wording if asked else "", opened.tokenizer):
+        note(remark)
     given = read_titles(typed, asked.given if asked else "title", opened.tokenizer)
     tasks = list(dict.fromkeys(product(given, range(seed, seed + count))))
     if not checkpoint:
@@ -101,7 +103,8 @@ def write(
             continue
         if len(typed) > 1:
             print(f"《{simplified(title) if simple else title}》")
-        show(generation.write(opened, title, replace(settings, seed=number), asked, candidates), simple)
+        poem = generation.write(opened, title, replace(settings, seed=number), asked, candidates)
+        show(poem, simplified if simple else None)
 
 
 def read_lines(path: Path) -> list[str]:
@@ -122,7 +125,7 @@ def read_titles(typed: Sequence[str], given: str, tokenizer: CharacterTokenizer)
 
     read = [read_given(title, given, tokenizer) for title in typed]
     for original, title in zip(typed, read, strict=True):
-        said = f"{original}: {title.message}"
+        said = say("{it}: {said}", it=original, said=title.message)
         if title.refused:
             raise Refusal(said)
         if title.message:
@@ -130,13 +133,11 @@ def read_titles(typed: Sequence[str], given: str, tokenizer: CharacterTokenizer)
     return [title.title for title in read]
 
 
-def show(poem: PoemStream, simple: bool = False) -> None:
-    """Print a poem while it is being written. Ctrl-C ends the poem and the program."""
-    from course_lib.titles import simplified
-
+def show(poem: PoemStream, script: Callable[[str], str] | None = None) -> None:
+    """Print a poem, in another script if one is given, while it is being written. Ctrl-C ends poem and program."""
     at_terminal = sys.stdout.isatty()
     try:
-        for characters in [simplified("".join(poem))] if simple else poem:  # its phrases decide on its characters
+        for characters in [script("".join(poem))] if script else poem:  # its phrases decide on its characters
             print(characters, end="", flush=at_terminal)
     except KeyboardInterrupt:
         print(flush=True)
@@ -170,6 +171,8 @@ def append(
     """Write the poems that the file does not have yet, and add a line for each as soon as it is written."""
     from tqdm import tqdm
 
+    if not out.parent.is_dir():
+        note(say("{folder}: a new folder", folder=out.parent))  # its name may be a slip
     out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out):
         done = read_back(out, made_with)

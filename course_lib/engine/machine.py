@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from course_lib.engine.processes import SINGLE_PROCESS, World, init_processes
+from course_lib.language import say
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +63,14 @@ class Machine:
 
     def __str__(self) -> str:
         """One line for the user: `device cpu (2 threads), bfloat16 products, compiled`."""
-        kind = self.device.type
-        detail = f" ({torch.get_num_threads()} threads)" if kind == "cpu" else ""
-        if kind == "cuda":
-            detail = f" ({torch.cuda.get_device_name(self.device)})"
-        products = str(self.precision).removeprefix("torch.")
-        how = "compiled" if self.compiled else "not compiled"
-        processes = f", {self.world.size} processes" if self.world.size > 1 else ""
-        return f"device {kind}{detail}, {products} products, {how}{processes}"
+        kind, count = self.device.type, torch.get_num_threads()
+        name = torch.cuda.get_device_name(self.device) if kind == "cuda" else ""
+        if kind == "cpu":
+            name = say("1 thread") if count == 1 else say("{count} threads", count=count)
+        n = {"device": f"{kind} ({name})" if name else kind, "products": str(self.precision).removeprefix("torch.")}
+        how = say("compiled") if self.compiled else say("not compiled")
+        processes = say(", {count} processes", count=self.world.size) if self.world.size > 1 else ""
+        return say("device {device}, {products} products, {how}", how=how, **n) + processes
 
     @property
     def full_name(self) -> str:
@@ -104,7 +105,7 @@ def choose_device(name: str | None = None) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     usable = [kind for kind, is_available in available.items() if is_available]
     if name is not None and not re.fullmatch(f"({'|'.join(usable)})(:[1-9]?[0-9])?", name):
-        raise ValueError(f"no device {name!r} on this machine; it has {', '.join(usable)}")
+        raise ValueError(say("no device {name!r} on this machine; it has {all}", name=name, all=", ".join(usable)))
     return torch.device(name or usable[0])
 
 

@@ -9,9 +9,10 @@ from html import escape
 from typing import NamedTuple
 
 from course_lib.evaluation.novelty import SHORTEST, Nearest
-from course_lib.language import say
+from course_lib.language import is_chinese, say
 from course_lib.prosody import RULES, Scansion, Tone, han, is_well_formed, level_groups, scan
 from course_lib.show.html import INK, PAPER, QUIET, RED, SANS, SERIF, UNCOPIED, Html, columns, panel, small, stack
+from course_lib.titles import simplified
 
 SIGNS = {Tone.level: "○", Tone.oblique: "●", Tone.either: "◐", Tone.unknown: "？"}
 RHYME_WORD = "△"
@@ -91,10 +92,11 @@ def shape(text: str, scansion: Scansion) -> str:
     """One sentence on the form of a poem; `scansion` is `prosody.scan(text)`."""
     form = scansion.form
     if is_well_formed(text):
-        found = {"form": form.name, "lines": form.lines, "count": form.characters}
+        name = simplified(form.name) if is_chinese() else form.name
+        n = {"form": name, "lines": form.lines, "count": form.characters}
         if form.name == "other":
-            return say("Well formed: {lines} lines of {count} characters.", **found)
-        return say("Well formed: {form}, {lines} lines of {count} characters.", **found)
+            return say("Well formed: {lines} lines of {count} characters.", **n)
+        return say("Well formed: {form}, {lines} lines of {count} characters.", **n)
     if form.characters:
         return say("Not well formed: a row is not a couplet such as 好雨知時節，當春乃發生。")
     lengths = say(" or ").join(str(length) for length in sorted({len(line) for line in scansion.lines}))

@@ -4,6 +4,7 @@
 """
 
 import threading
+from contextlib import suppress
 from html import escape
 from random import Random
 from typing import Any
@@ -17,10 +18,11 @@ from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import DEMO_TITLE, Poem
 from course_lib.roles import END, RESPONSE, Message, message_segments
 from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SERIF, SHEET, Html, lang, small, tokens
-from course_lib.show.title_box import STATES, Script, State, labelled, named, script_menu, together
+from course_lib.show.title_box import STATES, Box, Script, State, labelled, named, script_menu, together
+from course_lib.titles import to_traditional
 
 EXAMPLE = Poem(DEMO_TITLE, "杜甫", ("好雨知時節，當春乃發生。", "隨風潛入夜，潤物細無聲。"))  # for the first message
-ARGUMENTS = {"another-form": "七言絕句", "next-title": "江雪"}  # of the turns that the buttons offer
+ARGUMENTS = {"another-form": "七言絕句", "next-title": "江雪", "rhyme": "東", "acrostic": "春夏秋冬"}  # examples
 BUTTONS = ("Send", "Stop", "Another", "Clear")
 THREAD = "chat box"  # the name of the thread that writes
 
@@ -57,7 +59,8 @@ def chat_html(chat: Chat, state: State, note: str = "", partial: str = "", *, sc
 
 def _side(name: str, inner: str, script: Script = str) -> str:
     """A part of the page with its end in view: a browser scrolls a reversed column to the bottom."""
-    flow = f"display:flex;flex-direction:column-reverse;height:22em;overflow-y:auto;border-top:1px solid {RULE}"
+    size = "min-height:min(22em,28vw);max-height:22em"  # on a phone, it grows with the conversation
+    flow = f"display:flex;flex-direction:column-reverse;{size};overflow-y:auto;border-top:1px solid {RULE}"
     style = f"font:1.15em/1.6 {SERIF};white-space:pre-wrap;overflow-wrap:anywhere;margin-bottom:auto"
     scrolled = f'<div tabindex="0" style="{flow}"><div {lang(script)} style="{style}">{inner}</div></div>'
     return f'<div style="min-width:0"><b style="font:bold .9em {SANS}">{name}</b>{scrolled}</div>'
@@ -85,19 +88,17 @@ def _token(token: str) -> str:
     return f'<span style="{frame}">{escape(token)}</span>'
 
 
-class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class ChatBox(Box):
     """Fields for the system line and a message, buttons, and a page that shows the conversation from both sides.
 
-    The menu of instructions fills the system line; a new system line begins a new conversation. A thread writes the
-    answer, so that a button can be pressed meanwhile. `pace` is the least time between two characters, in seconds.
-    Raises ValueError if the model was taught no instruction.
+    The menu of instructions fills the system line; a new system line begins a new conversation. `pace` is the least
+    time between two characters, in seconds. Raises ValueError if the model was taught no instruction.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, pace: float = 0.05) -> None:
         self.chat = Chat(checkpoint, checkpoint.instruction())
         self.pace = pace
         self._stopping = threading.Event()
-        self._thread = threading.Thread()
         taught = checkpoint.instructions
         menu = [(named(i), i) for i in taught if i.kind == "sentence"]
         clauses = [i for i in taught if i.kind == "clause"]
@@ -108,7 +109,6 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.system = labelled(widgets.Text, say("System line"), "auto")
         self.message = labelled(widgets.Text, say("Message"), "auto")
         self.script = script_menu(self._draw)
-        self._shown: tuple[Any, ...] = ()
         self.page = widgets.HTML()
         labels = {turn: turn for turn in turns} | {name: say(name) for name in actions}
         self.buttons = {name: widgets.Button(description=labels[name], layout={"width": "auto"}) for name in labels}
@@ -126,20 +126,24 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         above, offered, below = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
         super().__init__([above, self.system, self.page, offered, self.message, below], layout={"max_width": "62em"})
 
-    def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
-        return say("The chat box comes to life when this cell is run in Jupyter.")
-
     def _fill(self, change: Any = None) -> None:
         """Put the wording of what was chosen in the system line, and an example in the message of a new choice."""
-        sentence = self.instruction.value
-        takes_clauses = sentence.given == "title"
-        for field in self.clauses.values():
-            field.disabled = not takes_clauses
-        filled = {clause: field.value.strip() for clause, field in self.clauses.items() if takes_clauses}
-        clauses = [clause.about(argument) for clause, argument in filled.items() if argument]
-        self.system.value = joined(sentence, clauses).wording
+        for clause, field in self.clauses.items():
+            field.disabled, field.placeholder = self.instruction.value.given != "title", ARGUMENTS.get(clause.name, "")
+        with suppress(ValueError):  # `send` says why a field is refused
+            self.system.value = self._asked()[0]
         if change is None or change.owner is self.instruction:
             self.message.value = self._example()
+
+    def _asked(self) -> tuple[str, str]:
+        """The wording of what was chosen, and a remark on Simplified fields. Raises ValueError if one is refused."""
+        clauses, remarks, tokenizer = [], [], self.chat.checkpoint.tokenizer
+        for clause, field in self.clauses.items():
+            if field.value.strip() and not field.disabled:
+                argument, remark = to_traditional(field.value.strip(), tokenizer)
+                clauses.append(clause.about(argument))
+                remarks.append(remark)
+        return joined(self.instruction.value, clauses).wording, sentences(*remarks)
 
     def _example(self) -> str:
         """What the chosen instruction can be given."""
@@ -153,7 +157,8 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             note = say("The system line is new, and so is the conversation.") if len(talk.messages) > 1 else ""
             talk = Chat(talk.checkpoint, self.instruction.value, self.system.value)
         try:
-            note = sentences(note, talk.ask(self.message.value))
+            remark = self._asked()[1] if len(talk.messages) == 1 else ""
+            note = sentences(note, remark, talk.ask(self.message.value))
         except ValueError as error:
             self._draw("refused", str(error))
         else:
@@ -178,11 +183,6 @@ class ChatBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """End the answer after the character that is being written."""
         self._stopping.set()
         self.wait()
-
-    def wait(self) -> None:
-        """Return when the answer is finished."""
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _begin(self, note: str = "") -> None:
         self._stopping.clear()

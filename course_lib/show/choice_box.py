@@ -13,12 +13,12 @@ from course_lib.checkpoints import Checkpoint
 from course_lib.files import append_lines
 from course_lib.generation import iter_poems
 from course_lib.language import is_chinese, say, sentences
-from course_lib.poems import load_poems
+from course_lib.poems import DEMO_TITLE, load_poems
 from course_lib.prosody import scan
 from course_lib.roles import asking
 from course_lib.show.annotate import LEGEND, signed_rows, sound
 from course_lib.show.html import SANS, SERIF, SHEET, Html, lang, small
-from course_lib.show.title_box import STATES, Script, State, labelled, script_menu
+from course_lib.show.title_box import STATES, Box, Script, State, labelled, script_menu
 from course_lib.tasks import Pair, read_pairs
 from course_lib.titles import read_title
 
@@ -46,12 +46,11 @@ def _side(name: str, title: str, text: str, script: Script) -> str:
     return f'<div>{heading}<div {lang(script)} style="{style}">{rows}</div>{small(script(sound(scansion)))}</div>'
 
 
-class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class ChoiceBox(Box):
     """A field for the title, two poems on it, and the buttons *Left is better*, *Right is better* and *Neither*.
 
     A choice is added to `file`, which `tasks.read_pairs` reads; then come two poems on the next title. `titles` are by
-    default those of the training poems in random order; titles in the file are left out. A thread writes the poems.
-    Raises ValueError if the file has something else than pairs.
+    default training titles in random order, without those in the file. Raises ValueError if it has anything but pairs.
     """
 
     def __init__(self, checkpoint: Checkpoint, file: Path | str, titles: Iterable[str] | None = None) -> None:
@@ -62,9 +61,8 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         drawn = Random(0).sample(training := load_poems("train"), len(training)) if titles is None else []
         self._titles = (title for title in titles or (poem.title for poem in drawn) if title not in known)
         self._seed = CANDIDATES * self.count
-        self._shown: tuple[str, Sequence[str]] | None = None  # the title and the two poems to choose from
-        self._thread = threading.Thread()
-        self.title = labelled(widgets.Text, say("Title"), "auto", value=next(self._titles, ""), placeholder="題目")
+        self._offered: tuple[str, Sequence[str]] | None = None  # the title and the two poems to choose from
+        self.title = labelled(widgets.Text, say("Title"), "auto", value=next(self._titles, ""), placeholder=DEMO_TITLE)
         self.title.on_msg(lambda _, content, __: self.write() if content.get("event") == "submit" else None)
         self.title.layout.flex = "1 1 12em"
         self.buttons = {name: widgets.Button(description=say(name), layout={"width": "auto"}) for name in BUTTONS}
@@ -72,7 +70,6 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             button.on_click(self.write if name == "Write" else self.choose)
         self.buttons["Write"].button_style = "primary"
         self.script = script_menu(self._draw)
-        self._drawn: tuple[Any, ...] = ()
         self.page = widgets.HTML()
         self._draw("ready", say("Press Write or the Enter key: two poems appear, and you choose."))
         write, *choices = self.buttons.values()
@@ -80,29 +77,21 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         first, last = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
         super().__init__([first, self.page, last], layout={"max_width": "62em"})
 
-    def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
-        return say("The choice box comes to life when this cell is run in Jupyter.")
-
     def write(self, _: object = None, choice: Pair | None = None) -> None:
         """Keep a choice, and begin two poems on the title."""
         self.wait()
-        self._shown = None
+        self._offered = None
         self._thread = threading.Thread(target=self._work, args=(self.title.value, choice), name=THREAD, daemon=True)
         self._thread.start()
 
     def choose(self, button: widgets.Button) -> None:
         """Choose as the button says, and go on with the next title. Does nothing while there are no poems."""
-        if self._shown:
-            title, poems = self._shown
+        if self._offered:
+            title, poems = self._offered
             best, worst = poems if button is self.buttons["Left is better"] else reversed(poems)
             asked = asking(self._checkpoint.instruction().wording, title)
             self.title.value = next(self._titles, "")
             self.write(choice=None if button is self.buttons["Neither"] else Pair(asked, best, worst))
-
-    def wait(self) -> None:
-        """Return when both poems are written."""
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _work(self, typed: str, choice: Pair | None) -> None:
         """The work of the thread: write poems, and show two of them. Which one is on the left is drawn by lot."""
@@ -122,15 +111,15 @@ class ChoiceBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 why = say("The model did not end two different poems. Try again, or another title.")
                 return self._draw("failed", why)
             Random(seeds[0]).shuffle(poems)
-            self._shown = read.title, poems
-            self._draw("end", sentences(read.message, say("Which of the two is better?")), *self._shown)
+            self._offered = read.title, poems
+            self._draw("end", sentences(read.message, say("Which of the two is better?")), *self._offered)
         except Exception as error:  # the box shows it: a thread has no caller that could catch it
             self._draw("failed", f"{type(error).__name__}: {error}")
 
     def _draw(self, *shown: Any) -> None:
         """Show a state, a note, and perhaps a title and two poems; without arguments, the last ones."""
-        self._drawn = shown or self._drawn
-        state, note, title, poems = (*self._drawn, "", ())[:4]
+        self._shown = shown or self._shown
+        state, note, title, poems = (*self._shown, "", ())[:4]
         kept = say("{count} choices in {file}.", count=self.count, file=self._file.name)
         if self.count == 1:
             kept = say("1 choice in {file}.", file=self._file.name)

@@ -131,7 +131,7 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
     if "own_title_wins" in names:
         row = names.index("own_title_wins")
         axes.vlines(100 / (1 + OTHERS), row - 0.45, row + 0.45, color="#555555", linestyle=":", lw=1.5)
-    axes.set_yticks(range(len(names)), [caption(METRICS[name].label) for name in names])
+    axes.set_yticks(range(len(names)), [f"  {caption(METRICS[name].label)}" for name in names])  # a margin
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
     axes.xaxis.set_major_formatter(PercentFormatter())

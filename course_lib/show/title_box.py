@@ -66,10 +66,8 @@ def poem_html(title: str, text: str, state: State, note: str = "", origin: str =
     if state in ("choosing", "writing"):
         columns += _columns([], height) * (USUAL - len(columns))
     if state == "end":  # the end mark, as the red seal of a finished scroll: 完, "complete"
-        seal = (
-            f"align-self:flex-end;background:{RED};color:{PAPER};border-radius:.2em;padding:.1em .25em;font-size:.8em"
-        )
-        columns.append(f'<div title="{say("the end mark")}" style="{seal};{UNCOPIED}">完</div>')
+        seal = f"background:{RED};color:{PAPER};border-radius:.2em;padding:.1em .25em;font-size:.8em;{UNCOPIED}"
+        columns.append(f'<div title="{say("the end mark")}" style="align-self:flex-end;{seal}">完</div>')
     poem = "".join([*heading, '<div style="width:.3em"></div>', *columns])
     flow = "display:flex;flex-flow:row-reverse wrap;gap:.8em .1em;width:fit-content;margin:0 auto"
     flow += f";font:1.5em/1.8 {SERIF};min-height:{SHORTEST * 1.12:.2f}em"
@@ -90,12 +88,27 @@ def _columns(row: list[str], height: int, style: str = "") -> list[str]:
     return [f'<div style="{size};min-width:1.8em;{style}">{part}</div>' for part in parts]
 
 
-class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+class Box(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """What the boxes share. A thread writes, so that a button can be pressed meanwhile."""
+
+    _thread = threading.Thread()
+    _shown: tuple[Any, ...] = ()
+
+    def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
+        return say("Run this cell in Jupyter (Shift+Enter), and the box appears here.")
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Return when nothing is being written, or after `seconds`."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+
+class TitleBox(Box):
     """Fields for the title and the settings, the buttons *Write*, *Another* and *Stop*, and a page for the poem.
 
-    *Another* writes with the next seed. A thread writes one poem at a time, so that a button can be pressed meanwhile.
-    `pace` is the least time between two characters, in seconds. A screen reader cannot name a slider, so each slider
-    has a number field beside it. The menu of instructions is hidden if the checkpoint was taught only one.
+    *Another* writes with the next seed. `pace` is the least time between two characters, in seconds. A screen reader
+    cannot name a slider, so each slider has a number field beside it. The menu of instructions is hidden if the
+    checkpoint was taught only one.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, pace: float = 0.05) -> None:
@@ -105,13 +118,12 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._job: Job | None = None  # the poem that is being written, or is the next
         self._stopping = threading.Event()
         self._stream: PoemStream | None = None
-        self._thread: threading.Thread | None = None
         self._running = False  # whether the thread will look at the request again
         usual = GenerationSettings()
         asked = [i for i in checkpoint.instructions if (i.kind, i.given) == ("sentence", "title")]
         menu = [(named(instruction), instruction) for instruction in asked]
         number = widgets.BoundedFloatText
-        self.title = labelled(widgets.Text, say("Title"), "auto", value=DEMO_TITLE, placeholder="題目")
+        self.title = labelled(widgets.Text, say("Title"), "auto", value=DEMO_TITLE, placeholder=DEMO_TITLE)
         self.instruction = labelled(widgets.Dropdown, say("Instruction"), "15em", options=menu)
         self.temperature = labelled(number, say("Temperature"), "12em", value=usual.temperature, max=2, step=0.05)
         self.top_p = labelled(number, say("Top-p"), "9em", value=usual.top_p, min=0.05, max=1, step=0.05)
@@ -122,8 +134,7 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.stop_button = widgets.Button(description=say("Stop"), disabled=True, layout={"width": "6em"})
         self.script = script_menu(self._draw)
         self.page = widgets.HTML()
-        self._shown: tuple[Any, ...] = ("", "", "ready")
-        self._draw()
+        self._draw("", "", "ready")
         # Enter writes. `Text.on_submit` does the same, but ipywidgets 8 deprecates it.
         self.title.on_msg(lambda _, content, __: self.write() if content.get("event") == "submit" else None)
         self.write_button.on_click(self.write)
@@ -132,19 +143,11 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.title.layout.flex, self.title.layout.min_width = "1 1 12em", "10em"
         rows = [
             [self.title, together(self.write_button, self.another_button, self.stop_button)],
-            [
-                *([self.instruction] if len(menu) > 1 else []),
-                together(self.seed, self.best_of),
-                *[self.script] * is_chinese(),
-            ],
+            [*[self.instruction] * (len(menu) > 1), together(self.seed, self.best_of), *[self.script] * is_chinese()],
             [_with_slider(self.temperature), _with_slider(self.top_p)],
         ]
-        wrapped = {"flex_flow": "row wrap", "align_items": "center"}
-        controls = [widgets.HBox(row, layout=wrapped) for row in rows]
+        controls = [widgets.HBox(row, layout={"flex_flow": "row wrap", "align_items": "center"}) for row in rows]
         super().__init__([*controls, self.page], layout={"max_width": "46em"})
-
-    def __repr__(self) -> str:  # a page without a kernel shows this in place of the widget
-        return say("The title box comes to life when this cell is run in Jupyter.")
 
     def write(self, _: object = None) -> None:
         """Begin a poem on the title. A poem that is being written stops first, unless it is the same one."""
@@ -172,11 +175,6 @@ class TitleBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._stopping.set()
             if self._stream:
                 self._stream.stop()
-
-    def wait(self, seconds: float | None = None) -> None:
-        """Return when the poem is finished, or after `seconds`."""
-        if self._thread is not None:
-            self._thread.join(seconds)
 
     def _work(self) -> None:
         """The work of the thread: it writes what is asked for, until nothing new is."""

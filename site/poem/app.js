@@ -190,7 +190,7 @@ function signed(character, { sign, broken }) {
 
 // Sentences on the form, the rhyme and the tones of a poem.
 function sound(text, { lines, characters, group, rhymes, faults }) {
-  const shape = isWellFormed(text) ? say("wellFormed", { lines: lines.length, characters }) : say("notWellFormed");
+  const shape = isWellFormed(text) ? say("wellFormed", { lines: lines.length, count: characters }) : say("notWellFormed");
   const rhyme = rhymes ? say("rhymes", { group: group.at(-1) }) : say("doesNotRhyme");
   const count = faults.filter(({ rule }) => rule !== "rhyme" && rule !== "repeated").length;
   const tones = count ? say("faults", { count }) : characters ? say("noFault") : "";
@@ -215,11 +215,7 @@ function fillMenus() {
   $("rhyme").replaceChildren(option("", say("anyRhyme")), ...groups.map((group) => option(group.at(-1), group.slice(-1) + " " + group)));
   $("form").value = form || forms[0].name;
   $("rhyme").value = rhyme;
-  for (const name of ["rhyme", "acrostic"]) {
-    const isTaught = instructions.some((one) => one.name === name);
-    $(name).closest("label").hidden = !isTaught;
-    if (name === "acrostic") $("acrostic-hint").hidden = !isTaught;
-  }
+  for (const name of ["rhyme", "acrostic"]) $(name).closest("label").hidden = !instructions.some((one) => one.name === name);
 }
 
 function translate() {

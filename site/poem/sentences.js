@@ -1,10 +1,10 @@
 // Every sentence of the page, in English and in Simplified Chinese; {name} is the place of a value.
 
 export const SENTENCES = {
-  heading: { en: "Type a title, get a poem", zh: "给一个题目，得一首诗" },
+  heading: { en: "Type a title, get a poem", zh: "输入题目，得到一首诗" },
   introduction: {
     en: "A small language model writes in the manner of the Tang poets. It runs on your own device: nothing that you type leaves it, and once loaded it also works without a network.",
-    zh: "一个小型语言模型按唐诗的样子写诗。它就在您的设备上运行：您输入的内容不会传出去；载入以后，断网也能用。",
+    zh: "一个小语言模型，仿照唐诗写诗。它就在你的设备上运行：你输入的内容不会传出去；载入以后，断网也能用。",
   },
   title: { en: "Title", zh: "题目" },
   form: { en: "Form", zh: "体裁" },
@@ -17,8 +17,8 @@ export const SENTENCES = {
   },
   showSimplified: { en: "Show poems in Simplified characters (简体)", zh: "用简体字显示诗" },
   seed: { en: "Seed", zh: "随机种子" },
-  write: { en: "Write", zh: "写诗" },
-  another: { en: "Another", zh: "再来一首" },
+  write: { en: "Write", zh: "写" },
+  another: { en: "Another", zh: "换一首" },
   stop: { en: "Stop", zh: "停" },
   otherLanguage: { en: "中文", zh: "English" },
 
@@ -30,76 +30,97 @@ export const SENTENCES = {
   "form.regulated-5": { en: "8 lines of 5", zh: "五言律诗" },
   "form.regulated-7": { en: "8 lines of 7", zh: "七言律诗" },
 
-  ready: { en: "○ Ready. Press Write or the Enter key.", zh: "○ 就绪。请按“写诗”或回车键。" },
-  opening: { en: "○ The model is being loaded: {percent} %.", zh: "○ 正在载入模型：{percent}%。" },
+  ready: {
+    en: "○ Ready. Type a title, then press Write or the Enter key.",
+    zh: "○ 准备好了。输入题目，点“写”，或者按回车。",
+  },
+  opening: { en: "○ The model is being loaded: {percent} %.", zh: "○ 正在载入模型：{percent} %。" },
   writing: { en: "▶ Writing.", zh: "▶ 正在写。" },
   end: {
     en: "● Finished. The model ended the poem itself, after {count} characters.",
-    zh: "● 写完了。模型写了 {count} 个字，自己结束了这首诗。",
+    zh: "● 写完了。模型自己结束了这首诗，共 {count} 字。",
   },
   length: {
     en: "◆ Cut off. The limit was reached after {count} characters, and the model had not ended the poem.",
-    zh: "◆ 截断了。写到 {count} 个字，到了上限，模型还没有结束这首诗。",
+    zh: "◆ 截断。写了 {count} 字，到了长度上限，模型还没有结束这首诗。",
   },
-  stopped: { en: "■ Stopped. You stopped the poem after {count} characters.", zh: "■ 已停。写到 {count} 个字时您让它停下了。" },
-  refused: { en: "✗ Refused.", zh: "✗ 不能用这个题目。" },
-  failed: { en: "✗ Failed. The poem could not be finished: {reason}", zh: "✗ 出错了，诗没有写成：{reason}" },
-  endMark: { en: "the end mark", zh: "结束标记" },
+  stopped: { en: "■ Stopped. You stopped the poem after {count} characters.", zh: "■ 停下了。你在这里叫停了，共 {count} 字。" },
+  refused: { en: "✗ Refused.", zh: "✗ 不能用。" },
+  failed: { en: "✗ Failed. The poem could not be finished: {reason}", zh: "✗ 出错了。诗没能写完：{reason}" },
+  endMark: { en: "the end mark", zh: "结束符" },
 
   blank: {
     en: "The title is blank. Type a few Chinese characters, such as 春夜喜雨.",
-    zh: "题目是空的。请输入几个汉字，例如：春夜喜雨。",
+    zh: "题目是空的。请输入几个汉字，例如「春夜喜雨」。",
   },
   noChinese: {
     en: "There is no Chinese character in this title, and the model reads only those. Try 春雨 (spring rain).",
-    zh: "题目里没有汉字，而模型只认汉字。请试试：春雨。",
+    zh: "题目里没有汉字，而模型只认汉字。可以试试「春雨」。",
   },
   tooLong: {
     en: "This title has {count} characters; {most} is the most, so that the poem has room. Please shorten it.",
-    zh: "题目有 {count} 个字；最多 {most} 个字，才有地方写诗。请缩短一些。",
+    zh: "题目有 {count} 个字，最多只能有 {most} 个，这样才有地方写诗。请缩短一些。",
   },
   leftOut: {
-    en: "Left out: {characters} (the model reads Chinese characters only).",
-    zh: "略去了 {characters}（模型只认汉字）。",
+    en: "Left out: {them} (the model reads Chinese characters only).",
+    zh: "已去掉：{them}（模型只认汉字）。",
   },
   unknown: {
-    en: "The model does not know {characters}: too few of its poems have it. Please try another title.",
-    zh: "模型不认识 {characters}：它读过的诗里太少见。请换一个题目。",
+    en: "The model does not know {them}: too few of its poems have it. Please try another title.",
+    zh: "模型不认识「{them}」：它读过的诗里太少见。请换一个题目。",
   },
   someUnknown: {
-    en: "The model does not know {characters}, and reads an unknown character instead.",
-    zh: "模型不认识 {characters}，只当作一个生字来读。",
+    en: "The model does not know {them}, and reads an unknown character instead.",
+    zh: "模型不认识「{them}」，读成未知字。",
   },
   readAs: {
     en: "Read as {title}: the poems have these characters.",
-    zh: "题目读作：{title}（诗集中用这些字）。",
+    zh: "读作「{title}」：诗里用的是这些字。",
   },
   simplified: {
     en: "Read as {title}: you typed Simplified, the poems are in Traditional.",
-    zh: "题目读作：{title}（您输入的是简体字，诗集用的是繁体字）。",
+    zh: "读作「{title}」：你输入的是简体，诗是繁体。",
   },
   perhaps: {
     en: "Kept as typed. If you meant {title}, type or copy that.",
-    zh: "题目照您输入的读。如果您指的是“{title}”，请输入这几个字。",
+    zh: "已按原样保留。如果你想写的是「{title}」，请输入或复制它。",
   },
 
-  wellFormed: { en: "Well formed: {lines} lines of {characters} characters.", zh: "格式完整：{lines} 句，每句 {characters} 个字。" },
-  notWellFormed: { en: "Not well formed: not all rows are couplets of 5 or 7 characters a line.", zh: "格式不完整：不全是五言或七言的联。" },
-  rhymes: { en: "Rhymes in the group of {group}.", zh: "押“{group}”韵。" },
-  doesNotRhyme: { en: "Does not rhyme throughout.", zh: "没有通篇押韵。" },
-  noFault: { en: "No tone fault.", zh: "平仄合律。" },
-  faults: { en: "Tone faults: {count}.", zh: "平仄不合之处：{count}。" },
+  wellFormed: { en: "Well formed: {lines} lines of {count} characters.", zh: "形式合格：{lines} 句，每句 {count} 字。" },
+  notWellFormed: { en: "Not well formed: not all rows are couplets of 5 or 7 characters a line.", zh: "形式不合格：不全是五言或七言的联。" },
+  rhymes: { en: "Rhymes in the group of {group}.", zh: "押「{group}」韵。" },
+  doesNotRhyme: { en: "Does not rhyme throughout.", zh: "韵没有押全。" },
+  noFault: { en: "No tone fault.", zh: "平仄无误。" },
+  faults: { en: "Tone faults: {count}.", zh: "平仄有 {count} 处不合。" },
   legend: {
     en: "○ level 平 · ● oblique 仄 · ◐ either · ？ unknown · △ rhyme 韻 · framed: a fault",
-    zh: "○ 平 · ● 仄 · ◐ 平仄两读 · ？ 读音不详 · △ 韵 · 加框：不合律",
+    zh: "○ 平 · ● 仄 · ◐ 平仄两读 · ？ 不详 · △ 韵脚 · 红框：毛病",
   },
 
-  "rule.rhyme": { en: "the even lines end in characters of one level-tone rhyme group", zh: "押韵：偶数句的末字应属同一个平声韵部" },
-  "rule.repeated": { en: "no rhyme word is used twice", zh: "重韵：同一个韵字不应用两次" },
-  "rule.alternation": { en: "within a line the tones of characters 2, 4 (and 6) alternate", zh: "平仄：句中第二、四（六）字的平仄应交替" },
-  "rule.opposition": { en: "the second characters of a couplet's two lines have opposite tones", zh: "对：一联两句第二字的平仄应相反" },
-  "rule.adhesion": { en: "the second character of a couplet has the same tone as the second character of the line before it", zh: "粘：下联首句第二字的平仄应与上句相同" },
-  "rule.threeLevel": { en: "no line ends in three level tones", zh: "三平尾：句末不应连用三个平声" },
+  "rule.rhyme": {
+    en: "押韻: the even lines end in characters of one level-tone rhyme group",
+    zh: "押韵：偶数句的末字属于同一个平声韵部",
+  },
+  "rule.repeated": {
+    en: "重韻: no rhyme word is used twice",
+    zh: "重韵：韵脚不能重复",
+  },
+  "rule.alternation": {
+    en: "平仄: within a line the tones of characters 2, 4 (and 6) alternate",
+    zh: "平仄：一句之中，第二、四（六）字平仄相间",
+  },
+  "rule.opposition": {
+    en: "對: the second characters of a couplet's two lines have opposite tones",
+    zh: "对：一联的两句，第二字平仄相反",
+  },
+  "rule.adhesion": {
+    en: "粘: the second character of a couplet has the same tone as the second character of the line before it",
+    zh: "粘：每联上句的第二字，和前一句的第二字平仄相同",
+  },
+  "rule.threeLevel": {
+    en: "三平尾: no line ends in three level tones",
+    zh: "三平尾：句末不能连用三个平声",
+  },
 };
 
 // The language that the address asks for with ?lang=, else that of the browser.

@@ -8,7 +8,7 @@ const SEPARATORS = new Set("《》、 ");
 const AGAIN = new RegExp(`([${HAN}])[々〻]+`, "gu"); // these marks repeat the character before them
 
 const words = (text) => text.split(/\s+/u).filter(Boolean).join(" ");
-const listed = (characters) => [...new Set(characters)].slice(0, 8).join(" ");
+const listed = (parts, between = " ") => [...new Set(parts)].slice(0, 8).join(between);
 
 export class TitleReader {
   // `specialTokens` are plain text in a title; `knows` says whether the model knows a character.
@@ -17,7 +17,7 @@ export class TitleReader {
     this.traditional = new Set(Object.values(this.simplified).join("")); // in no Simplified text
     this.special = new RegExp(specialTokens.join("|"), "gi");
     const others = Object.entries(this.same).flat().join("");
-    this.notInTitle = new RegExp(`[^${HAN}\\ufa0e-\\ufa29${others}々〻《》、 ]`, "gu");
+    this.notInTitle = new RegExp(`[^${HAN}\\ufa0e-\\ufa29${others}々〻《》、 ]+`, "gu");
   }
 
   // { title, notes }; the title is "" if it cannot be used.
@@ -26,14 +26,14 @@ export class TitleReader {
     if (!VISIBLE.test(text)) return { title: "", notes: [["blank"]] };
     const special = text.match(this.special) ?? [];
     text = text.replace(this.special, "").replace(/[,.，。]+/g, " ");
-    const leftOut = [...special, ...(text.match(this.notInTitle) ?? []).filter((c) => VISIBLE.test(c))];
+    const leftOut = [...special, ...(text.match(this.notInTitle) ?? []).filter((part) => VISIBLE.test(part))];
     text = words(text.replace(this.notInTitle, ""));
     const characters = [...text].map((c) => this.same[c] ?? c).join("");
     const title = characters.replace(AGAIN, (marks, c) => c.repeat([...marks].length));
     if ([...title].every((c) => SEPARATORS.has(c))) return { title: "", notes: [["noChinese"]] };
     const count = [...title].length;
     if (count > this.limits.MAX_TITLE) return { title: "", notes: [["tooLong", { count, most: this.limits.MAX_TITLE }]] };
-    const notes = leftOut.length ? [["leftOut", { characters: listed(leftOut) }]] : [];
+    const notes = leftOut.length ? [["leftOut", { them: listed(leftOut, ", ") }]] : [];
     return this.known(text, title, notes);
   }
 
@@ -44,8 +44,8 @@ export class TitleReader {
     else if (meant !== text) notes.push(["readAs", { title: meant }]);
     const characters = [...meant].filter((c) => !SEPARATORS.has(c));
     const strange = characters.filter((c) => !this.knows(c));
-    if (strange.length === characters.length) return { title: "", notes: [["unknown", { characters: listed(strange) }]] };
-    if (strange.length) notes.push(["someUnknown", { characters: listed(strange) }]);
+    if (strange.length === characters.length) return { title: "", notes: [["unknown", { them: listed(strange) }]] };
+    if (strange.length) notes.push(["someUnknown", { them: listed(strange) }]);
     return { title: meant, notes };
   }
 

@@ -7,6 +7,7 @@ import { TitleReader } from "./titles.js";
 
 ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
 
+const DRAFTS = 3; // poems that the worker writes for practice
 const loaded = {}; // the large files: how many bytes have come, and how many there are
 let told = 0; // how many percent the page knows of
 const opening = open();
@@ -53,6 +54,16 @@ async function open() {
   reader = new TitleReader(titles, Object.keys(vocabulary.special_tokens), (character) => writer.knows(character));
 }
 
+// Write a few drafts for nobody, until a visitor asks for a poem: the browser makes code several times as fast, but only
+// code that has run for a while.
+async function practise() {
+  for (let seed = 0; seed < DRAFTS; seed++)
+    for await (const _ of writer.write(writer.promptIds("", ""), seed)) {
+      await new Promise((resolve) => setTimeout(resolve)); // let a request in
+      if (poem) return;
+    }
+}
+
 const methods = {
   // Begin a poem, in place of the one before. `wording` is the instruction, with {} in place of the acrostic.
   begin({ typed, wording, acrostic, seed }) {
@@ -77,6 +88,9 @@ onmessage = async ({ data: { id, method, given } }) => {
   }
 };
 opening.then(
-  () => postMessage({ state: "ready", values: {} }),
+  () => {
+    postMessage({ state: "ready", values: {} });
+    return practise();
+  },
   (error) => postMessage({ state: "failed", values: { reason: String(error) } }),
 );

@@ -105,6 +105,25 @@ def test_it_fits_any_window(page: Page, box: Box, width: int, rows: list[str]) -
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_on_a_phone_the_state_is_on_the_first_screen(page: Page, box: Box) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    box.says("Ready")
+    place = box.within.get_by_role("status").bounding_box()
+    assert place is not None
+    assert place["y"] + place["height"] <= 844
+
+
+def test_on_a_phone_the_message_field_is_on_the_first_screen(page: Page, talk: Talk) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    place = talk.message.bounding_box()
+    assert place is not None
+    assert place["y"] + place["height"] <= 844
+    page.set_viewport_size({"width": 1280, "height": 900})
+    paper = talk.seen.bounding_box()
+    assert paper is not None
+    assert paper["height"] > 300
+
+
 def test_each_tab_keeps_what_is_on_it(page: Page, box: Box, talk: Talk) -> None:
     tabs = page.get_by_role("tab")
     assert tabs.all_inner_texts() == ["A poem", "A conversation"]

@@ -242,7 +242,7 @@ def test_a_saved_notebook_opens_again_without_a_broken_widget(browser: Browser, 
         notebook.script("await current.context.sessionContext.shutdown()")
     with window(browser) as page:
         cell = Notebook(page, lab, "notebooks/saved.ipynb").cell("title_box")
-        cell.get_by_text("The title box comes to life when this cell is run in Jupyter.").wait_for()
+        cell.get_by_text("Run this cell in Jupyter (Shift+Enter), and the box appears here.").wait_for()
         assert "Error" not in cell.inner_text()
 
 
@@ -277,6 +277,23 @@ def test_picture_of_the_title_box(box: Box, pictures: Path) -> None:
     expect(box.whole.get_by_text("Nearest Tang training poem")).to_be_visible()
     box.title.blur()
     box.whole.screenshot(path=pictures / "title_box.png")
+
+
+@pytest.mark.usefixtures("glyphs")
+def test_picture_of_the_title_box_in_chinese(browser: Browser, lab: str, pictures: Path) -> None:
+    with window(browser) as page:
+        page.set_viewport_size({"width": 1280, "height": 1200})  # room for the box below its cell
+        cell = Notebook(page, lab, "notebooks/zh/05_generate.ipynb").run_through("box = show.title_box")
+        box = Box(cell)
+        box.says("准备好了")
+        cell.get_by_role("spinbutton", name="候选首数").fill("8")
+        title = cell.get_by_role("textbox", name="题目")
+        title.press("Enter")
+        box.says("写完了")
+        box.whole.get_by_text("最接近的训练诗").wait_for()  # the training poems take seconds to load
+        assert re.findall("[A-Za-z]{2,}", box.whole.inner_text()) == ["Top"]
+        title.blur()
+        box.whole.screenshot(path=pictures / "title_box_zh.png")
 
 
 def test_picture_of_the_plot_as_notebook_4_was_saved(browser: Browser, lab: str, pictures: Path) -> None:
