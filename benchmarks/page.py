@@ -121,7 +121,7 @@ def shown(value: float, unit: str, exact: bool = False) -> str:
     if unit == "%":
         value *= 100
     digits = {"": 0, "GB": 2, "nats": 3}.get(unit, 1)
-    return (f"{value:g}" if exact else f"{value:,.{digits}f}") + f" {unit}".rstrip()
+    return (f"{value:,.10g}" if exact else f"{value:,.{digits}f}") + f" {unit}".rstrip()
 
 
 NOTEBOOKS = tuple(int(path.name[:2]) for path in sorted((README.parent / "notebooks").glob("[0-9]*.ipynb")))
