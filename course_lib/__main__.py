@@ -77,13 +77,13 @@ app.command(context_settings=PASS_ON, epilog=examples("course notebooks/04_finet
 app.command("test", epilog=examples("test quick"))(check)
 
 
-FRAME: tuple[str, ...] = ("Usage:", "Arguments:", "Options:", "Commands:", "[default:", "[required]", "File exists")
+FRAME: tuple[str, ...] = ("Usage:", "Arguments:", "Options:", "Commands:", "[default:", "[required]", "Value error,")
 FRAME += ("No such option:", "No such command", "Possible options:", "Missing argument", "requires an argument")
 FRAME += ("Option '", "Invalid value for", " is not one of", "Got unexpected extra argument(s)", "Did you mean")
-FRAME += ("Input should be a valid integer, unable to parse string as an integer", "Value error,", "Is a directory")
-FRAME += ("Input should be a valid number, unable to parse string as a number", "Show this message and exit.")
-FRAME += ("Input should be greater than or equal to ", "Input should be less than or equal to ", "Not a directory")
-FRAME += ("No such file or directory", "Permission denied")
+FRAME += ("Input should be a valid integer, unable to parse string as an integer", "Show this message and exit.")
+FRAME += ("Input should be a valid number, unable to parse string as a number", "does not take a value")
+FRAME += ("Input should be greater than or equal to ", "Input should be less than or equal to ")
+OS_ERRORS = ("No such file or directory", "Is a directory", "Not a directory", "File exists", "Permission denied")
 WIDE = "[⺀-｠]"
 UNBROKEN = f"[（「【]|{WIDE}(?=[，。：；、）」】\u2060])"  # characters after which no line ends
 
@@ -169,13 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except usage_error as error:
         message = error.format_message()
         if is_chinese():
-            message = re.sub(r" ?\(", "（", framed(message)).translate(str.maketrans(")?", "）？")).rstrip(".")
+            wide = "('.*?')| ?([()?])"  # these marks become （, ） and ？, except in quotes: a person typed that
+            message = re.sub(wide, lambda it: it[1] or chr(ord(it[2]) + 0xFEE0), framed(message)).rstrip(".")
             message = message.replace("': ", "'：").replace("'. ", "'。")
         message += say(" (see `{command} --help`)", command=getattr(error.ctx, "command_path", PROGRAM))
     except OSError as error:
-        message = error.strerror or str(error)
+        message = say(error.strerror) if error.strerror else str(error)
         if error.filename:
-            message = say("{it}: {said}", it=error.filename, said=say(message))
+            message = say("{it}: {said}", it=error.filename, said=message)
     except (ValueError, FloatingPointError) as error:  # CheckpointError and Refusal are ValueErrors
         message = str(error)
     except typer.Abort:

@@ -18,7 +18,7 @@ class Chat:
     def __init__(self, checkpoint: Checkpoint, instruction: Instruction, system: str | None = None, seed: int = 0):
         self.checkpoint, self.instruction, self.seed = checkpoint, instruction, seed
         self.system = instruction.wording if system is None else system.strip()  # as it was typed
-        kind = "text" if instruction.given == "text" else "message"
+        kind = "text" if instruction.given == "text" or self.system == instruction.wording else "message"
         read, self._notes = read_given(self.system, kind, checkpoint.tokenizer)
         self.messages = [Message(role="system", content=read)]
         self.heard = list(self.messages)

@@ -154,14 +154,14 @@ def load_checkpoint(folder: Path | str, device: torch.device | None = None) -> C
     sums = read(folder / SUMS, read_sums, say("a list of checksums")) if (folder / SUMS).is_file() else {}
     for name, expected in sums.items():
         if (found := read(folder / name, sha256, say("a file that {it} lists", it=SUMS))) != expected:
-            said = f"its SHA-256 is {found[:12]}…, {SUMS} says {expected[:12]}…"
-            raise CheckpointError(f"{folder / name}: damaged or changed; {said}")
+            n = {"it": folder / name, "found": found[:12], "file": SUMS, "said": expected[:12]}
+            raise CheckpointError(say("{it}: damaged or changed; its SHA-256 is {found}…, {file} says {said}…", **n))
     what = say("the configuration of a model of this course")
     config = read(folder / CONFIG, lambda path: parse_config(read_json(path)), what)
     tokenizer = read(folder / TOKENIZER, CharacterTokenizer.load, say("a tokenizer of this course"))
-    if sorted(tokenizer.backend.get_vocab().values()) != list(range(config.vocab_size)):
-        said = f"{len(tokenizer)} tokens, but {CONFIG} says vocab_size {config.vocab_size}"
-        raise CheckpointError(f"{folder / TOKENIZER}: {said}, so their ids must be 0 to {config.vocab_size - 1}")
+    if sorted(tokenizer.backend.get_vocab().values()) != list(range(size := config.vocab_size)):
+        n = {"it": folder / TOKENIZER, "n": len(tokenizer), "file": CONFIG, "size": size, "to": size - 1}
+        raise CheckpointError(say("{it}: {n} tokens; {file} says vocab_size {size}, so the ids must be 0 to {to}", **n))
     model = read(folder / WEIGHTS, partial(load_model, config), say("the weights that {it} describes", it=CONFIG))
     instructions: tuple[Instruction, ...] = (POEM,) if tokenizer.has_roles else ()
     if instructions and (folder / INSTRUCTIONS).is_file():  # an older model's may lie there when a save was killed

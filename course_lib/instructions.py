@@ -86,7 +86,7 @@ class Instruction:
             groups = "".join(row[0][-1] for row in rhyme_rows("pingshui.txt") if is_level(row[0]))
             raise ValueError(say("There is no rhyme group {it!r}. Choose from {all}.", it=argument, all=groups))
         if han(argument) != argument:
-            raise ValueError(say("{it!r} is not Chinese: type characters such as 春夏秋冬.", it=argument))
+            raise ValueError(say("{it!r} may hold Chinese characters only, such as 春夏秋冬.", it=argument))
         wordings = tuple(wording.replace("{}", argument) for wording in self.wordings)
         filled = replace(self, name=f"{self.name}={argument}", label=f"{self.label}「{argument}」", wordings=wordings)
         return replace(filled, check=lambda exchange: self.obeyed(exchange._replace(argument=argument)))

@@ -9,6 +9,7 @@ the language: "zh" and "zh_CN.UTF-8" are Chinese. If it is not set, Chinese is c
 import json
 import os
 from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import cast
 
@@ -37,15 +38,19 @@ def sentences(*parts: str) -> str:
     return ("" if is_chinese() else " ").join(filter(None, parts))
 
 
-def check_range(name: str, value: float, low: float, high: float = 1e9) -> None:
-    """Does nothing if a setting is from `low` to `high`. Raises ValueError, which names it, if it is not."""
+def check_range(name: str, value: float, low: float, high: float = 10**9, *, positive: bool = False) -> None:
+    """Raises ValueError if a setting is below `low` or above `high`, or 0 if `positive`. The message names it."""
     n = {"name": name, "value": value, "low": low, "high": high}
+    if positive and value <= 0:
+        raise ValueError(say("{name} is {value}, must be above 0", **n))
     if value < low:
         raise ValueError(say("{name} is {value}, must be at least {low}", **n))
-    if not value <= high:  # it may be nan
+    if value > high:
         raise ValueError(say("{name} is {value}, must be at most {high}", **n))
+    if isnan(value):
+        raise ValueError(say("{name} is {value}, must be a finite number", **n))
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey: their code points stand in their place."""
+    """The text with code points for control characters, which a terminal would obey; white space becomes spaces."""
     return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else f"U+{ord(c):04X}" for c in text)

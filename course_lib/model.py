@@ -1,9 +1,8 @@
 """The decoder, in the layout of `LlamaForCausalLM`, and its key/value cache.
 
-Module names are those of the `transformers` library, so a state dict goes from one to the other unchanged.
-RMSNorm: Zhang & Sennrich 2019. Rotary positions: Su et al. 2021. SwiGLU: Shazeer 2020. Tied embeddings:
-Press & Wolf 2017. Shapes: `B` rows, `T` tokens in a row, `S` tokens that may be looked at, `D` hidden size,
-`H` heads, `V` vocabulary.
+Module names are those of the `transformers` library, so a state dict goes from one to the other unchanged. RMSNorm:
+Zhang & Sennrich 2019. Rotary positions: Su et al. 2021. SwiGLU: Shazeer 2020. Tied embeddings: Press & Wolf 2017.
+Shapes: `B` rows, `T` tokens in a row, `S` tokens that may be looked at, `D` hidden size, `H` heads, `V` vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -53,9 +53,8 @@ class Poem:
 def load_poems(split: Split, dynasty: Dynasty = "tang") -> list[Poem]:
     """All poems of one split, in the order of the source. `python scripts/build_corpus.py` makes the Song poems.
 
-    Raises:
-        ValueError: there is no such split or dynasty, or the file is damaged.
-        FileNotFoundError: the file is missing; the message says how to get it.
+    Raises ValueError if there is no such split or dynasty, or if the file is damaged. Raises FileNotFoundError if the
+    file is missing; the message says how to get it.
     """
     path = poem_file(split, dynasty)
     cure = "run `python scripts/build_corpus.py`" if dynasty == "song" else "it belongs to the repository"

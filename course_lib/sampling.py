@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from course_lib.language import check_range, say
+from course_lib.language import check_range
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint32]
@@ -43,11 +43,9 @@ class GenerationSettings:
     presence_penalty: float = 4.0
 
     def __post_init__(self) -> None:
-        for name, most in {"temperature": 5, "top_p": 1, "min_p": 1, "presence_penalty": 100, "top_k": 1e9}.items():
-            check_range(name, getattr(self, name), 0, most)
+        for name, most in {"temperature": 5, "top_p": 1, "min_p": 1, "presence_penalty": 100, "top_k": 10**9}.items():
+            check_range(name, getattr(self, name), 0, most, positive=name == "top_p")
         check_range("max_new_tokens", self.max_new_tokens, 1)
-        if self.top_p == 0:
-            raise ValueError(say("top_p is 0, must be above 0"))
 
     @property
     def greedy(self) -> bool:
@@ -138,7 +136,7 @@ class Repetition:
         self.penalties = np.zeros((rows, vocab_size), dtype=np.float32)
         self.penalties[:, list(banned)] = np.inf
         self.lines: list[tuple[int, ...]] = [()] * rows  # the line that each text has begun
-        # for each text, the start of a line -> the last token that it had
+        # for each text: a finished line without its last token -> the tokens that ended such lines
         self.said: list[dict[tuple[int, ...], list[int]]] = [{} for _ in range(rows)]
 
     def penalize(self, logits: Floats) -> Floats:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from opencc import OpenCC
 
 from course_lib import paths
-from course_lib.language import printable, say, sentences
+from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import load_poems, poem_file
 from course_lib.prosody import HAN, han
 from course_lib.roles import END, ROLE_TOKENS
@@ -46,7 +46,7 @@ AGAIN = re.compile(rf"([{HAN}])[々〻]+")  # these marks repeat the character b
 SPECIAL_TOKEN = re.compile("|".join(map(re.escape, (*ROLE_TOKENS, END, PAD, UNK))), re.IGNORECASE)
 SEPARATORS = set("《》、 ")
 STOPS = re.compile(r"[,.，。]+")  # become spaces, as in the corpus
-NOT_IN_A_TITLE = re.compile(rf"[^{HAN}\ufa0e-\ufa29{PAIRS}々〻《》、 ]{{1,20}}")
+NOT_IN_A_TITLE = re.compile(rf"[^{HAN}\ufa0e-\ufa29{PAIRS}々〻《》、 ]+")
 INVISIBLE = {"Cf", "Mn", "Me", "Cc"}  # Unicode categories (joiners, accents, control codes) left out without a note
 
 STORED = "usage.npz"  # the file of the counts; `python scripts/count_usage.py` writes it
@@ -89,25 +89,19 @@ def read_title(typed: str, tokenizer: CharacterTokenizer) -> ReadTitle:
     notes = []
     if special_tokens:
         notes.append(say("A special token such as {one} has no effect in a title.", one=special_tokens[0]))
-    title = AGAIN.sub(lambda found: found[1] * len(found[0]), "".join(SAME.get(c, c) for c in text))
-    if not set(title) - SEPARATORS:
+    if not set(text) - SEPARATORS:
         why = say(
             "There is no Chinese character in this title, and the model reads only those. Try 春雨 (spring rain)."
         )
         return ReadTitle("", (*notes, why))
-    if len(title) > MAX_TITLE:
-        n = {"count": len(title), "most": MAX_TITLE}
+    if len(text) > MAX_TITLE:
+        n = {"count": len(text), "most": MAX_TITLE}
         why = say("This title has {count} characters; {most} is the most, so that the poem has room.", **n)
         return ReadTitle("", (why, say("Please shorten it.")))
     if any(left_out):
         notes.append(say("Left out: {them} (the model reads Chinese characters only).", them=listed(left_out)))
-    title, remark = to_traditional(title, tokenizer)
-    changed = [pair for pair in zip(text, title, strict=True) if pair[0] != pair[1]]
-    if not remark and changed:
-        old, new = map(listed, zip(*changed, strict=True))
-        remark = say("Read as {title}: the poems have {new} here, not {old}.", title=title, new=new, old=old)
-    if remark:
-        notes.append(remark)
+    title, remark = to_traditional(text, tokenizer)
+    notes += filter(None, [remark])
     characters = [c for c in title if c not in SEPARATORS]
     strange = [c for c in characters if tokenizer.encode(c) == [tokenizer.unk_id]]
     if strange == characters:
@@ -134,12 +128,14 @@ def read_given(typed: str, given: str, tokenizer: CharacterTokenizer) -> ReadTit
 
 
 def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]:
-    """A title in the characters of the poems, and a remark if it is, or may be, Simplified.
+    """A title in the characters of the poems, and a remark if it was changed, or may be Simplified.
 
     A title with a character of Traditional printing alone is Traditional: only its odd characters are changed. A title
     like 游子吟 may be either. Then the poems must prefer another reading; if they only allow it, the remark names it.
     """
     simplified, printed = counterparts(vocabulary(tokenizer))
+    typed = re.sub(r"[^\S\n]+", " ", title)  # the model may know no other space
+    title = AGAIN.sub(lambda found: found[1] * len(found[0]), "".join(SAME.get(c, c) for c in typed))
 
     def is_simplified(character: str) -> bool:
         """Whether a character exists in Simplified printing alone."""
@@ -153,17 +149,22 @@ def to_traditional(title: str, tokenizer: CharacterTokenizer) -> tuple[str, str]
             options.append(({} if odd else {c: 0.0}) | dict.fromkeys(others, penalty))
         return likeliest(options)
 
-    if not any(c in simplified or c in printed for c in title):
-        return title, ""
     if converter("t2s").convert(title) != title:  # one character at least is Traditional
-        return reading(False, PENALTY), ""
-    if any(map(is_simplified, title)):
+        title = reading(False, PENALTY)
+    elif any(map(is_simplified, title)):
         meant = reading(True, 0)
         return meant, say("Read as {title}: you typed Simplified, the poems are in Traditional.", title=meant)
-    likely = reading(True, PENALTY_EITHER)
-    meant = reading(True, 0 if len(title) > 1 else -OFFERED)
-    is_open = likely == title != meant
-    return likely, say("Kept as typed. If you meant {title}, type or copy that.", title=meant) if is_open else ""
+    elif any(c in simplified or c in printed for c in title):
+        likely = reading(True, PENALTY_EITHER)
+        meant = reading(True, 0 if len(title) > 1 else -OFFERED)
+        if likely == title != meant:
+            return title, say("Kept as typed. If you meant {title}, type or copy that.", title=meant)
+        title = likely
+    changed = [pair for pair in zip(typed, title, strict=True) if pair[0] != pair[1]]
+    if not changed:
+        return title, ""
+    old, new = map(listed, zip(*changed, strict=True))
+    return title, say("Read as {title}: the poems have {new} here, not {old}.", title=title, new=new, old=old)
 
 
 converter = cache(OpenCC)  # by its name, such as "t2s"; the first call reads its dictionaries
@@ -275,6 +276,6 @@ def unknown_notes(text: str, tokenizer: CharacterTokenizer) -> list[str]:
 
 def listed(found: Iterable[str], most: int = 8) -> str:
     """The strings as one text, each once; a character that cannot be printed is shown as its code point."""
-    names = list(dict.fromkeys(filter(None, map(printable, found))))
-    shown = " ".join(names[:most])
+    names = ["".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in one) for one in dict.fromkeys(found) if one]
+    shown = ("、" if is_chinese() else ", ").join(name if len(name) <= 20 else f"{name[:20]}…" for name in names[:most])
     return say("{names} and {count} more", names=shown, count=len(names) - most) if len(names) > most else shown

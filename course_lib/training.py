@@ -53,11 +53,11 @@ class TrainingSettings:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "accumulate": 1, "max_grad_norm": 1e-6, "learning_rate": 1e-9}
+        least, positive = {"steps": 1, "accumulate": 1}, {"learning_rate", "max_grad_norm"}
         most = {"learning_rate": 1, "decay_fraction": 1, "dropout": 0.99}
         for name, value in asdict(self).items():
             if isinstance(value, int | float):
-                check_range(name, value, least.get(name, 0), most.get(name, 1e9))
+                check_range(name, value, least.get(name, 0), most.get(name, 10**9), positive=name in positive)
         if self.patience and not self.evaluate_every:
             raise ValueError(say("patience is {it}, but evaluate_every is 0: nothing is measured", it=self.patience))
         if self.optimizer not in ("muon", "adamw"):

@@ -22,7 +22,7 @@ PAGES = ("notebooks/*.ipynb", "notebooks/zh/*.ipynb", "docs/*.md", "benchmarks/R
 PICTURES = ("assets/figures/*.svg", "assets/pictures/*.png")
 LANDING = ("index.md", "zh.md")  # the first pages, in place of the READMEs
 BADGE = re.compile(r"!\[(Open in \w+)\]\([^)]*\)")  # a picture on another host
-ON_SETUP = re.compile(r"\n\n（下一格报错.*）$")  # said of the setup cell, which is left out
+ON_SETUP = re.compile(r"\n\n（(?:如果)?下一格报错.*）$")  # said of the setup cell, which is left out
 TREE = re.compile(r"^```\ncourse_lib/\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BRANCH = re.compile(r"^( +)(\w+)(\.py|/) +(\S.*)$", re.MULTILINE)
 

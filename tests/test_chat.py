@@ -66,7 +66,7 @@ def test_unknown_characters_are_named_once_those_of_the_system_line_at_first(cha
     )
     other.answered("水")
     assert other.ask("山") == ""
-    assert "does not know 🌙 貓 " in other.ask("🌙貓")
+    assert "does not know 🌙, 貓 " in other.ask("🌙貓")
     line = Chat(chat.checkpoint, find("couplet", MANY), "龘")
     told = line.ask("貓")
     assert "The model does not know 貓 and" in told
@@ -162,6 +162,14 @@ def test_messages_to_a_model_of_ones_own_data_are_not_read_as_titles(chat: Chat)
     talk.answered("2")
     talk.ask("再写一首")
     assert contents(talk.messages)[1:] == ["1+1=？請說。", "2", "再写一首"]
+
+
+def test_the_wording_of_an_instruction_of_ones_own_is_read_as_it_was_taught(chat: Chat) -> None:
+    own = replace(POEM, wordings=("请用以下题目写一首诗",))
+    for system in (None, own.wording):
+        talk = Chat(chat.checkpoint, own, system)
+        assert contents(talk.messages) == ["请用以下题目写一首诗"]
+        assert "Read as" not in talk.ask("江月")
 
 
 def test_a_line_or_a_later_message_may_be_simplified(chat: Chat) -> None:

@@ -217,7 +217,7 @@ def test_a_conversation_goes_on_and_its_turns_are_offered(box: ChatBox, taught: 
         press(box, "Send")
         kept = [message["content"] for message in box.chat.heard[:-1]]
         assert contents(box) == [*before, turn, answer(taught, *kept)]
-    assert "The model does not know 再 雪 爲 and reads <UNK>" in note(box.page.value)
+    assert "The model does not know 再, 雪, 爲 and reads <UNK>" in note(box.page.value)
 
 
 def test_another_answers_again_with_the_next_seed(box: ChatBox, taught: Checkpoint) -> None:
@@ -387,8 +387,18 @@ def test_a_clause_may_be_simplified(box: ChatBox) -> None:
     assert "Simplified" not in note(box.page.value)
 
 
+def test_a_change_in_a_clause_is_said_and_nothing_else(box: ChatBox) -> None:
+    rhyme, acrostic = box.clauses.values()
+    rhyme.value, acrostic.value = "咸", "雲从石上"
+    press(box, "Send")
+    said = note(box.page.value)
+    assert "Read as 雲從石上: the poems have 從 here, not 从." in said
+    assert "Kept as typed" not in said
+
+
 @pytest.mark.parametrize(
-    ("field", "typed", "reason"), [(0, "dog", "There is no rhyme group 'dog'."), (1, "abcd", "'abcd' is not Chinese")]
+    ("field", "typed", "reason"),
+    [(0, "dog", "There is no rhyme group 'dog'."), (1, "abcd", "'abcd' may hold Chinese characters only")],
 )
 def test_a_clause_that_means_nothing_is_refused(box: ChatBox, field: int, typed: str, reason: str) -> None:
     clause = [*box.clauses.values()][field]
@@ -400,6 +410,11 @@ def test_a_clause_that_means_nothing_is_refused(box: ChatBox, field: int, typed:
     clause.value = ""
     press(box, "Send")
     assert len(contents(box)) == 3
+    clause.value = typed
+    box.message.value = "江月"
+    press(box, "Send")
+    assert note(box.page.value).startswith(f"✗ Refused. {reason}")
+    assert (len(contents(box)), box.message.value) == (3, "江月")
 
 
 def test_the_first_message_is_what_the_instruction_asks_for(box: ChatBox) -> None:

@@ -227,7 +227,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "listed but gone": (lambda f: (f / "instructions.json").unlink(), "instructions.json: not there; expected a file"),
     "no JSON": (lambda f: overwrite(f, "config.json", "{"), "config.json: not the configuration of a model"),
     "another model": (lambda f: change_config(f, model_type="gpt2"), "config.json: not .*model_type is 'gpt2'"),
-    "another vocabulary": (lambda f: change_config(f, vocab_size=99), "tokens, but config.json says vocab_size 99"),
+    "another vocabulary": (lambda f: change_config(f, vocab_size=99), "tokens; config.json says vocab_size 99"),
     "another width": (
         lambda f: change_config(f, intermediate_size=32),
         r"size mismatch for .*gate_proj.weight.*\[64, 32\].*\[32, 32\]",
@@ -256,7 +256,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a huge matrix": (lambda f: change_config(f, intermediate_size=1_000_000), "it has 25,376 weights, not 192"),
     "holes in the vocabulary": (
         lambda f: overwrite(f, "tokenizer.json", (f / "tokenizer.json").read_text().replace(": 5,", ": 5555,", 1)),
-        "tokenizer.json: .* tokens, but config.json says .*so their ids must be 0 to",
+        "tokenizer.json: .* tokens; config.json says .*so the ids must be 0 to",
     ),
     "sums of something else": (
         lambda f: (f / "SHA256SUMS").write_text("no sum\n"),

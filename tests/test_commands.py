@@ -61,7 +61,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("write 春 --seed many", r"'--seed'.*integer"),
         ("write 春 --count 0", r"'--count'"),
         ("write 春 --temperature -1", r"temperature is -1.0, must be at least 0"),
-        ("write 春 --top-p 0", r"top_p is 0, must be above 0"),
+        ("write 春 --top-p 0", r"top_p is 0.0, must be above 0"),
         ("write 春 --max-new-tokens 0", r"max_new_tokens is 0"),
         ("write 春 --device tpu", r"no device 'tpu'.*it has .*cpu"),
         ("write 春 --checkpoint nowhere", r"nowhere: no such folder"),

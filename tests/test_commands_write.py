@@ -143,10 +143,19 @@ def test_an_instruction_may_be_simplified_and_its_unknown_characters_are_named(
     command = ["江月", "--checkpoint", tmp_path / "many", "--instruction"]
     shown, noted = said(capsys, 0, *command, "acrostic=云从石上")
     assert "Read as acrostic=雲從石上: you typed Simplified" in noted
-    assert "does not know 藏 頭 and" in noted  # the small model lacks them
+    assert "does not know 藏, 頭 and" in noted  # the small model lacks them
     assert said(capsys, 0, *command, "acrostic=雲從石上")[0] == shown
-    assert "The model does not know 龘 藏 頭 and reads <UNK>" in said(capsys, 0, *command, "acrostic=龘")[1]
+    assert "The model does not know 龘, 藏, 頭 and reads <UNK>" in said(capsys, 0, *command, "acrostic=龘")[1]
     assert "no rhyme group 'dog'" in said(capsys, 2, *command, "rhyme=dog")[1]
+
+
+def test_a_simplified_label_of_ones_own_data_is_found(checkpoint: Checkpoint, tmp_path: Path, capsys: Capture) -> None:
+    own = replace(POEM, name="own-1", label="1: 请把下面的话", wordings=("请把下面的话",))
+    save_checkpoint(replace(checkpoint, instructions=(POEM, own)), tmp_path / "own", {}, "")
+    command = ["江月", "--checkpoint", tmp_path / "own", "--instruction"]
+    by_name, by_label = (said(capsys, 0, *command, asked) for asked in ("own-1", own.label))
+    assert by_label == by_name
+    assert "Read as" not in by_label[1]
 
 
 def test_the_best_of_several_is_printed(folder: Path, checkpoint: Checkpoint, capsys: Capture) -> None:

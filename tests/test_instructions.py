@@ -165,8 +165,8 @@ def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
         ("rhyme=東冬", "There is no rhyme group '東冬'. Choose from 東冬江支微"),
         ("rhyme=春", "There is no rhyme group '春'. Choose from 東冬江支微"),  # it is in the group 真
         ("rhyme=董", "There is no rhyme group '董'"),  # no level tone
-        ("acrostic=abcd", "'abcd' is not Chinese: type characters such as 春夏秋冬."),
-        ("acrostic=春 夏", "'春 夏' is not Chinese"),
+        ("acrostic=abcd", "'abcd' may hold Chinese characters only, such as 春夏秋冬."),
+        ("acrostic=春 夏", "'春 夏' may hold Chinese characters only"),
         ("title,rhyme=東", "title, rhyme=東: only clauses can be added, and only to poems on titles"),
         ("quatrain-7,quatrain-5", "quatrain-7, quatrain-5: only clauses can be added, and only to poems on titles"),
         ("rhyme=東,quatrain-5", "poem, rhyme=東, quatrain-5: only clauses can be added, and only to poems on titles"),

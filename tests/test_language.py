@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from opencc import OpenCC
 
 from course_lib import paths, show
-from course_lib.__main__ import FRAME, app, framed, main, spaced
+from course_lib.__main__ import FRAME, OS_ERRORS, app, framed, main, spaced
 from course_lib.chat import Chat
 from course_lib.checkpoints import Checkpoint
 from course_lib.checks import verdict
@@ -55,7 +55,8 @@ SAYING = {"say", "caption", "exercise"}
 # Sentences that stand in a table of the code, and the expressions by which `say` and `caption` are given one of them.
 TABLES = {LEGEND, *RULES, *RULES.values(), *BUTTONS, *CHOICES}
 TABLES |= {text for state in STATES.values() for text in state if text} | {t for m in METRICS.values() for t in m}
-TABLES |= {*FRAME, *ENDINGS.values(), OTHER, MISSING, NO_PAIR, COMMANDS, "user", "assistant", *get_args(Given)}
+TABLES |= {*FRAME, *OS_ERRORS}
+TABLES |= {*ENDINGS.values(), OTHER, MISSING, NO_PAIR, COMMANDS, "user", "assistant", *get_args(Given)}
 TABLES |= {*verdict.SIGNS, verdict.DOTS, verdict.NOTHING, *ACROSTICS}
 FROM_TABLES = {"DOTS", "NOTHING", "self.state", "right", "hint"}
 FROM_TABLES |= {
@@ -70,7 +71,7 @@ FROM_TABLES |= {
     "' '.join(paragraph.split())",
 }
 FROM_TABLES |= {"LEGEND", "RULES[rule]", "STATES[state][0]", "METRICS[name].label"}
-FROM_TABLES |= {"english", "label", "unit", "question", "name", "meaning", "message"}
+FROM_TABLES |= {"english", "label", "unit", "question", "name", "meaning", "error.strerror"}
 
 
 def help_of(item: Any) -> Iterator[str]:
@@ -206,9 +207,10 @@ ALIKE = {
     "nats",
     "{rhymes}.",
     "{it}: {said}",
+    "{kind} ({name})",
 }  # they have no Chinese character in Chinese either
 ENGLISH = re.compile("[A-Za-z]{2,}")
-KEPT = {"nat", "logit", "top", "Top", "log", "beta", "MLP", "Jupyter"}  # words that Chinese readers use too
+KEPT = {"nat", "logit", "top", "Top", "log", "beta", "MLP", "SHA", "Jupyter"}  # words that Chinese readers use too
 KEPT |= {"Python", "Voil", "JupyterLab", "README", "JSON", "ONNX", "onnxruntime", "UTF", "GPU", "Ctrl", "stderr", "npm"}
 KEPT |= {"INS", "INP", "RES", "EOS", "UNK", "None", "True", "False", "mlp", "notebook", "Shift", "Enter"}
 VALUES = "all quick lint poem old-style many tang song float32 auto cuda mps cpu"  # of options
@@ -298,6 +300,7 @@ def test_help_is_chinese_and_fits_into_80_columns(
         "write --temperature x",
         "write --temperature nan",
         "write --device",
+        "write --json=3",
         "pairs --judge x",
         "writ",
         "write --coun 3",
@@ -312,18 +315,37 @@ def test_a_usage_error_is_chinese(command: str, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("in_chinese")
+def test_what_was_typed_stays_as_it_is_in_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["a (b)?"]) == 2
+    assert capsys.readouterr().err.startswith("没有这个命令：'a (b)?'（见 ")
+
+
+@pytest.mark.usefixtures("in_chinese")
+@pytest.mark.parametrize("file", [None, "{a}"])
+def test_an_error_of_the_system_is_chinese(
+    file: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied", file)
+
+    monkeypatch.setattr(typer.main, "get_command", fail)
+    assert main([]) == 2
+    assert capsys.readouterr().err == ("{a}：没有权限\n" if file else "没有权限\n")
+
+
+@pytest.mark.usefixtures("in_chinese")
 @pytest.mark.parametrize(
     ("command", "says"),
     [
         ("write 春 --device foo", "这台机器上没有设备 'foo'，只有 "),
         ("write 春 --temperature -1", "temperature 是 -1.0，不能小于 0"),
         ("pretrain --learning-rate 2", "learning_rate 是 2.0，不能大于 1"),
-        ("pretrain --patience 2 --evaluate-every 0", "`patience` 是 2，可是 evaluate_every 是 0"),
-        ("pretrain --dynasties ming", "没有 'ming' 的 'train' 这部分诗"),
+        ("pretrain --patience 2 --evaluate-every 0", "`patience` 是 2，可是 `evaluate_every` 是 0"),
+        ("pretrain --dynasties ming", "'ming' 的诗没有 'train' 这一部分"),
         ("write spring", "spring：题目里没有汉字"),
         ("write 春 --instruction rhyme", "没有 'rhyme' 这条指令"),
         ("write 春 --instruction poem=东", "指令 poem 后面不带参数"),
-        ("average no --out {tmp}", "no/MODEL_CARD.md：没有这个文件，它应当是模型卡"),
+        ("average no --out {tmp}", "no/MODEL_CARD.md：没有这个文件；这里需要：模型卡"),
         ("prefer no.jsonl", "no.jsonl：没有这个文件或文件夹"),
         ("preview {tmp}", "：这是文件夹，不是文件"),
     ],
@@ -337,9 +359,9 @@ def test_a_refusal_is_chinese(command: str, says: str, tmp_path: Path, capsys: p
 def test_a_clause_that_means_nothing_is_refused_in_chinese() -> None:
     with pytest.raises(ValueError, match="没有 'dog' 这个韵部，可以选：「東冬江支"):
         find("rhyme=dog", MANY)
-    with pytest.raises(ValueError, match="'abc' 不是汉字，请输入汉字"):
+    with pytest.raises(ValueError, match="'abc' 只能由汉字组成"):
         find("acrostic=abc", MANY)
-    with pytest.raises(ValueError, match="title, rhyme=東：后面只能加"):
+    with pytest.raises(ValueError, match="title, rhyme=東：只有押韵、藏头这类要求可以附加"):
         find("title,rhyme=東", MANY)
 
 

@@ -116,6 +116,16 @@ def test_the_full_name_begins_with_the_processor() -> None:
     assert machine.full_name.endswith(f": {machine}")
 
 
+def test_the_names_of_a_machine_are_english_in_any_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(CPU, BF16, compiled=True, world=World(0, 2))
+    monkeypatch.setenv("COURSE_LANG", "en")
+    names = machine.full_name, str(machine)
+    assert machine.described() == str(machine)
+    monkeypatch.setenv("COURSE_LANG", "zh")
+    assert (machine.full_name, str(machine)) == names
+    assert machine.described().startswith("设备 cpu")
+
+
 @pytest.mark.parametrize("precision", [BF16, FP16, FP32])
 def test_products_are_in_the_precision_of_the_machine(precision: torch.dtype) -> None:
     matrix = torch.ones(2, 2)

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_a_request_for_another_title_is_about_that_title(asked: list[Request]) -
 
 
 def test_a_request_may_lose_the_word_for_rhyme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a request in other words, 限「東」韻, is less strange to a model. A label that stands there whole is kept."""
+    """So a request in other words, 限「東」韻, is less strange to a model."""
     monkeypatch.setattr(lottery, "WITH_SLIPS", 1.0)
     poems = load_poems("validation")[:300]
     asked = [request.prompt[0]["content"] for request in requests(MANY, poems, plain=0)]
@@ -110,9 +111,19 @@ def test_a_request_may_lose_the_word_for_rhyme(monkeypatch: pytest.MonkeyPatch) 
     for lines in (asked, trained):
         assert any("」字" in said and "押" not in said for said in lines)
         assert any("押" in said and "」字" in said for said in lines)  # 要押「東」字韻
-        hidden = [said for said in lines if "藏" in said or "頭「" in said or "」頭" in said]
-        assert hidden
-        assert all("藏頭" in said for said in hidden)
+
+
+def test_a_request_keeps_each_label_that_its_wording_contains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lottery, "WITH_SLIPS", 1.0)
+    drawn = lottery.Lottery(load_poems("validation")[:9], MANY, seed=0)
+    changed = 0
+    holding = [(i, wording) for i in MANY for wording in i.taught_wordings if i.label in wording]
+    assert len(holding) > 30
+    for instruction, wording in holding:
+        said = {drawn.worded(replace(instruction, wordings=(wording,)), "春") for _ in range(20)}
+        assert all(instruction.label in each for each in said)
+        changed += len(said) > 1
+    assert changed > 25
 
 
 def test_a_few_poems_of_one_form_are_enough() -> None:

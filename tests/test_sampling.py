@@ -242,8 +242,10 @@ def test_texts_that_are_kept_remember_what_they_said() -> None:
     ("wrong", "sentence"),
     [
         ({"temperature": -1}, "temperature is -1, must be at least 0"),
-        ({"temperature": float("nan")}, "temperature is nan, must be at most 5"),
+        ({"temperature": float("nan")}, "temperature is nan, must be a finite number"),
         ({"top_p": 0}, "top_p is 0, must be above 0"),
+        ({"top_p": -1}, "top_p is -1, must be above 0"),
+        ({"top_k": 10**10}, "top_k is 10000000000, must be at most 1000000000$"),
         ({"top_p": 1.5}, "top_p is 1.5, must be at most 1"),
         ({"temperature": 6}, "temperature is 6, must be at most 5"),
         ({"top_k": -1}, "top_k is -1, must be at least 0"),

@@ -101,7 +101,7 @@ def test_the_poems_decide_what_a_simplified_character_stands_for(typed: str, tit
         ("题西林壁與友", "題西林壁與友", "題", "题"),
         ("靑山", "青山", "青", "靑"),  # old
         ("⻄江", "西江", "西", "⻄"),  # a radical
-        ("⺠⻑", "民長", "民 長", "⺠ ⻑"),
+        ("⺠⻑", "民長", "民, 長", "⺠, ⻑"),
         ("〇", "零", "零", "〇"),
         ("行々重行々", "行行重行行", "行", "々"),
         ("﨑", "崎", "崎", "﨑"),
@@ -203,10 +203,11 @@ def test_the_pairs_lead_to_the_characters_of_the_poems() -> None:
     [
         ("春🌙", "春", "Left out: 🌙 ("),
         ("春👩\u200d👧夜", "春夜", "Left out: 👩👧 ("),
-        ("spring 春 rain", "春", "Left out: spring rain ("),
+        ("spring 春 rain", "春", "Left out: spring, rain ("),
         ("春abcdefghijk", "春", "Left out: abcdefghijk ("),
-        ("春a b c d e f g h i j k", "春", "Left out: a b c d e f g h and 3 more ("),
-        ("春" + "x" * 9999, "春", f"Left out: {'x' * 20} {'x' * 19} ("),
+        ("春a b c d e f g h i j k", "春", "Left out: a, b, c, d, e, f, g, h and 3 more ("),
+        ("春" + "x" * 20, "春", f"Left out: {'x' * 20} ("),
+        ("春" + "x" * 9999, "春", f"Left out: {'x' * 20}… ("),
         ("春\ud800", "春", "Left out: U+D800 ("),
         ("春夜<EOS>喜雨", "春夜喜雨", "Left out: <EOS> ("),
         ("＜res＞春", "春", "Left out: <res> ("),
@@ -219,10 +220,17 @@ def test_what_the_model_cannot_read_is_left_out_and_named(typed: str, title: str
     assert not found.refused
 
 
+GROUPS = "東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽庚青蒸尤侵覃鹽咸"
+
+
 def test_rhyme_groups_and_labels_may_be_typed_in_simplified_characters() -> None:
-    groups = "東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽庚青蒸尤侵覃鹽咸"
-    for meant in [*(f"rhyme={group}" for group in groups), *(i.label for i in MANY)]:
+    for meant in [*(f"rhyme={group}" for group in GROUPS), *(i.label for i in MANY)]:
         assert to_traditional(simplified(meant), shipped())[0] == meant
+
+
+def test_a_rhyme_group_alone_may_be_simplified() -> None:
+    for group in GROUPS:
+        assert to_traditional(simplified(group), shipped())[0] == group
 
 
 def test_no_wording_is_changed() -> None:
@@ -234,6 +242,24 @@ def test_no_wording_is_changed() -> None:
 @pytest.mark.parametrize("typed", ["", " \n", "\u200b"])
 def test_a_blank_message_is_refused_with_a_reason(given: str, typed: str) -> None:
     assert read_given(typed, given, shipped()) == ReadTitle("", ("The message is blank.",))
+
+
+@pytest.mark.parametrize("given", ["line", "poem", "message"])
+@pytest.mark.parametrize("space", ["\u3000", "\t", "  \u3000", "\xa0"])
+def test_any_space_is_one_that_the_model_knows(given: str, space: str) -> None:
+    assert read_given(f"春{space}雨", given, shipped()) == ReadTitle("春 雨")
+
+
+def test_unknown_spaces_in_a_text_are_named_by_their_code_points() -> None:
+    known = "The model does not know U+3000, U+0009 and reads <UNK> (an unknown character) instead."
+    assert read_given("春\u3000雨\t", "text", shipped()).message == known.replace(", U+0009", "")
+    assert read_given("春\u3000\t雨", "text", shipped()) == ReadTitle("春\u3000\t雨", (known,))
+
+
+@pytest.mark.parametrize("given", ["line", "poem", "message"])
+def test_one_simplified_character_in_a_traditional_text_is_changed_with_a_remark(given: str) -> None:
+    said = "Read as 雲從石上: the poems have 從 here, not 从."
+    assert read_given("雲从石上", given, shipped()) == ReadTitle("雲從石上", (said,))
 
 
 def test_a_line_of_its_last_mark_alone_is_blank() -> None:

@@ -30,9 +30,8 @@ What = Annotated[Literal["all", "quick", "lint"], typer.Argument(help="all, quic
 def run(extra: str, *command: str, **environment: str) -> None:
     """Run this Python with the arguments `command`, in the folder of the repository.
 
-    Raises:
-        Refusal: there is no repository, or the packages of `extra`, a list in pyproject.toml, are not installed.
-        typer.Exit: the program failed. The exit status is its own.
+    Raises Refusal if there is no repository, or if packages of `extra`, a list in pyproject.toml, are not installed.
+    Raises typer.Exit, with the exit status of the program, if that failed.
     """
     if not (paths.HOME / "pyproject.toml").is_file():
         raise Refusal(say("only the package is installed; clone the repository, and follow its README"))

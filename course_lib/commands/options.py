@@ -150,7 +150,7 @@ def open_checkpoint(folder: Path | None, device: str | None, precision: Precisio
 
     machine = Machine.choose(device, precision)
     checkpoint = load_checkpoint(chosen := paths.own_or_shipped(folder), machine.device)
-    note(str(machine) if folder else say("{machine}; {folder} is used", machine=machine, folder=chosen))
+    note(machine.described() + ("" if folder else say("; {folder} is used", folder=chosen)))
     return checkpoint, machine
 
 
@@ -158,7 +158,8 @@ def asked_of(checkpoint: Checkpoint, typed: str | None) -> Instruction:
     """The instruction that the user typed, or the first one. Simplified characters are read as those of a title are."""
     from course_lib.titles import to_traditional
 
-    name, remark = to_traditional(typed or "", checkpoint.tokenizer)
+    is_label = typed in [each.label for each in checkpoint.instructions]  # of one's own data: it may be Simplified
+    name, remark = (typed, "") if is_label else to_traditional(typed or "", checkpoint.tokenizer)
     if remark:
         note(remark)
     return checkpoint.instruction(name)

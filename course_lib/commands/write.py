@@ -137,7 +137,7 @@ def show(poem: PoemStream, script: Callable[[str], str] | None = None) -> None:
     """Print a poem, in another script if one is given, while it is being written. Ctrl-C ends poem and program."""
     at_terminal = sys.stdout.isatty()
     try:
-        for characters in [script("".join(poem))] if script else poem:  # its phrases decide on its characters
+        for characters in [script("".join(poem))] if script else poem:  # whole: a character depends on those beside it
             print(characters, end="", flush=at_terminal)
     except KeyboardInterrupt:
         print(flush=True)

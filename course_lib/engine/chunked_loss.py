@@ -24,7 +24,7 @@ def piece_for(device: torch.device) -> int:
 
 
 def multiple_for(device: torch.device) -> int:
-    """The vocabulary is padded to a multiple of this: a GPU multiplies matrices of other sizes with slow kernels."""
+    """The vocabulary is padded to a multiple of this: a GPU is slow with matrices of other sizes."""
     return 1 if device.type == "cpu" else 8  # see `benchmarks/LOG.md`: A vocabulary that is a multiple of 8
 
 
@@ -98,8 +98,8 @@ class _Sums(torch.autograd.Function):
         """(N, D), (V, D), (N,), (N,) -> the four numbers of `LossSums`."""
         kind = hidden.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-        words = len(embedding)
-        weight = F.pad(embedding.to(precision), (0, 0, 0, -words % multiple_for(hidden.device)))
+        vocab_size = len(embedding)
+        weight = F.pad(embedding.to(precision), (0, 0, 0, -vocab_size % multiple_for(hidden.device)))
         hidden_gradient = torch.zeros_like(hidden)
         embedding_gradient = torch.zeros_like(embedding)
         is_target = targets != IGNORE
@@ -115,13 +115,14 @@ class _Sums(torch.autograd.Function):
             with_gradient = any(ctx.needs_input_grad) and (compute_all or bool(learned.any()))
             states = hidden[positions].to(precision)
             logits = states @ weight.T
-            logits[:, words:] = -torch.inf
+            if len(weight) > vocab_size:
+                logits[:, vocab_size:] = -torch.inf
             losses, error = losses_of_piece(logits, targets[positions].clamp(min=0), with_gradient)
             response += (losses * learned).sum()
             whole += (losses * is_asked).sum()
             if error is not None:
                 hidden_gradient[positions] = (error @ weight).to(hidden.dtype) * learned[:, None]
-                embedding_gradient += (error.T @ (states * learned[:, None]))[:words]
+                embedding_gradient += (error.T @ (states * learned[:, None]))[:vocab_size]
         ctx.save_for_backward(hidden_gradient, embedding_gradient)
         return response, is_learned.sum(), whole, is_target.sum()
 

@@ -62,19 +62,23 @@ class Machine:
         return try_compile(function) if self.compiled else function
 
     def __str__(self) -> str:
-        """One line for the user: `device cpu (2 threads), bfloat16 products, compiled`."""
+        """One line, always in English: `device cpu (2 threads), bfloat16 products, compiled`."""
+        return self.described(str.format)
+
+    def described(self, say: Callable[..., str] = say) -> str:
+        """The same line in the reader's language."""
         kind, count = self.device.type, torch.get_num_threads()
-        name = torch.cuda.get_device_name(self.device) if kind == "cuda" else ""
-        if kind == "cpu":
-            name = say("1 thread") if count == 1 else say("{count} threads", count=count)
-        n = {"device": f"{kind} ({name})" if name else kind, "products": str(self.precision).removeprefix("torch.")}
+        threads = say("1 thread") if count == 1 else say("{count} threads", count=count)
+        name = torch.cuda.get_device_name(self.device) if kind == "cuda" else threads if kind == "cpu" else ""
+        device = say("{kind} ({name})", kind=kind, name=name) if name else kind
+        n = {"device": device, "products": str(self.precision).removeprefix("torch.")}
         how = say("compiled") if self.compiled else say("not compiled")
         processes = say(", {count} processes", count=self.world.size) if self.world.size > 1 else ""
         return say("device {device}, {products} products, {how}", how=how, **n) + processes
 
     @property
     def full_name(self) -> str:
-        """The same line for model cards: on a CPU, the processor's name is in front."""
+        """The line in English, for model cards: on a CPU, the processor's name is in front."""
         if self.device.type != "cpu":
             return str(self)
         cpuinfo = Path("/proc/cpuinfo")  # on Linux

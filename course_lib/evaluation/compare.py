@@ -16,7 +16,7 @@ from course_lib.evaluation.novelty import PoemIndex
 from course_lib.evaluation.title_fit import OTHERS, title_fit
 from course_lib.generation import WrittenPoem, iter_poems
 from course_lib.instructions import Instruction
-from course_lib.language import check_range
+from course_lib.language import say
 from course_lib.poems import Poem
 from course_lib.sampling import GenerationSettings
 
@@ -43,7 +43,8 @@ def evaluate(
     lines; None means the Tang training poems. If `texts` are given, they are judged in place of the model's own poems,
     and there are no losses. Raises ValueError if `titles` is not between 1 and the number of poems.
     """
-    check_range("titles", titles, 1, len(poems))
+    if not 0 < titles <= len(poems):
+        raise ValueError(say("titles is {it}, must be from 1 to {n}, the number of poems", it=titles, n=len(poems)))
     pool = [poem.title for poem in poems]
     asked = instruction or next(iter(checkpoint.instructions), None)
     written = list(texts or ())

@@ -59,7 +59,7 @@ def chat_html(chat: Chat, state: State, note: str = "", partial: str = "", *, sc
 
 def _side(name: str, inner: str, script: Script = str) -> str:
     """A part of the page with its end in view: a browser scrolls a reversed column to the bottom."""
-    size = "min-height:min(22em,28vw);max-height:22em"  # on a phone, it grows with the conversation
+    size = "min-height:min(22em,40vw - 6em);max-height:22em"  # on a phone, it grows with the conversation
     flow = f"display:flex;flex-direction:column-reverse;{size};overflow-y:auto;border-top:1px solid {RULE}"
     style = f"font:1.15em/1.6 {SERIF};white-space:pre-wrap;overflow-wrap:anywhere;margin-bottom:auto"
     scrolled = f'<div tabindex="0" style="{flow}"><div {lang(script)} style="{style}">{inner}</div></div>'
@@ -139,10 +139,10 @@ class ChatBox(Box):
         """The wording of what was chosen, and a remark on Simplified fields. Raises ValueError if one is refused."""
         clauses, remarks, tokenizer = [], [], self.chat.checkpoint.tokenizer
         for clause, field in self.clauses.items():
-            if field.value.strip() and not field.disabled:
-                argument, remark = to_traditional(field.value.strip(), tokenizer)
+            if (typed := field.value.strip()) and not field.disabled:
+                argument, remark = to_traditional(typed, tokenizer)
                 clauses.append(clause.about(argument))
-                remarks.append(remark)
+                remarks.append(remark if argument != typed else "")
         return joined(self.instruction.value, clauses).wording, sentences(*remarks)
 
     def _example(self) -> str:
@@ -157,8 +157,8 @@ class ChatBox(Box):
             note = say("The system line is new, and so is the conversation.") if len(talk.messages) > 1 else ""
             talk = Chat(talk.checkpoint, self.instruction.value, self.system.value)
         try:
-            remark = self._asked()[1] if len(talk.messages) == 1 else ""
-            note = sentences(note, remark, talk.ask(self.message.value))
+            _, remark = self._asked()
+            note = sentences(note, remark if len(talk.messages) == 1 else "", talk.ask(self.message.value))
         except ValueError as error:
             self._draw("refused", str(error))
         else:

@@ -50,7 +50,7 @@ class ChoiceBox(Box):
     """A field for the title, two poems on it, and the buttons *Left is better*, *Right is better* and *Neither*.
 
     A choice is added to `file`, which `tasks.read_pairs` reads; then come two poems on the next title. `titles` are by
-    default training titles in random order, without those in the file. Raises ValueError if it has anything but pairs.
+    default training titles in random order, without those in the file. Raises ValueError if a line of it is not a pair.
     """
 
     def __init__(self, checkpoint: Checkpoint, file: Path | str, titles: Iterable[str] | None = None) -> None:

@@ -99,8 +99,8 @@ class Box(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def wait(self, seconds: float | None = None) -> None:
         """Return when nothing is being written, or after `seconds`."""
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        if (thread := self._thread).is_alive():  # a press of a button may begin another one meanwhile
+            thread.join(seconds)
 
 
 class TitleBox(Box):

@@ -99,10 +99,10 @@ class Lottery:
         return self.random.choice(SCENES) if self.random.random() < WITH_SCENE else ""
 
     def worded(self, instruction: Instruction, argument: str = "") -> str:
-        """One of the wordings that are taught. Half of the time it has lost some characters, but no label in it.
+        """One of the wordings that are taught. Half of the time it has lost some characters.
 
         So the model cannot know a request by one character of its wording, and new wordings are less strange to it.
-        押「東」韻 may lose 押, because the label 押韻 does not stand in it whole.
+        A label that the wording contains is kept: 押「東」韻 may lose 押, because it does not contain the label 押韻.
         """
         wording = self.random.choice(instruction.taught_wordings)
         if self.random.random() < WITH_SLIPS:

@@ -113,12 +113,8 @@ def is_title(exchange: Exchange) -> bool:
 
 
 LONGEST_TITLE = 12
-FORMS = (
-    named_form("quatrain-5", "五言絕句"),
-    named_form("quatrain-7", "七言絕句"),
-    named_form("regulated-5", "五言律詩"),
-    named_form("regulated-7", "七言律詩"),
-)
+FORM_OF = {"quatrain-5": "五言絕句", "quatrain-7": "七言絕句", "regulated-5": "五言律詩", "regulated-7": "七言律詩"}
+FORMS = tuple(named_form(name, label) for name, label in FORM_OF.items())
 MANY = (
     replace(POEM, wordings=POEM_WORDINGS, share=3),
     replace(OLD_STYLE, wordings=tuple(w.replace("詩", OLD_STYLE.label) for w in POEM_WORDINGS), share=2),

@@ -99,9 +99,7 @@ def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
     found = [line for line, _ in lines.most_common() if "{}" not in line][:10]
     if not found:
         raise ValueError(say("every system line has {sign} in it, the sign for an argument: write another", sign="{}"))
-    rows = [
-        Instruction(f"own-{n}", f"{n}: {line[:12]}", (line,), given="text") for n, line in enumerate(found, start=1)
-    ]
+    rows = [Instruction(f"own-{n}", f"{n}: {line[:12]}", (line,), given="text") for n, line in enumerate(found, 1)]
     return tuple(POEM if row.wording == POEM.wording else row for row in rows)  # others have rules, which need not hold
 
 

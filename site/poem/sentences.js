@@ -89,12 +89,12 @@ export const SENTENCES = {
   wellFormed: { en: "Well formed: {lines} lines of {count} characters.", zh: "形式合格：{lines} 句，每句 {count} 字。" },
   notWellFormed: { en: "Not well formed: not all rows are couplets of 5 or 7 characters a line.", zh: "形式不合格：不全是五言或七言的联。" },
   rhymes: { en: "Rhymes in the group of {group}.", zh: "押「{group}」韵。" },
-  doesNotRhyme: { en: "Does not rhyme throughout.", zh: "韵没有押全。" },
+  doesNotRhyme: { en: "Does not rhyme throughout.", zh: "没有通篇押韵。" },
   noFault: { en: "No tone fault.", zh: "平仄无误。" },
   faults: { en: "Tone faults: {count}.", zh: "平仄有 {count} 处不合。" },
   legend: {
     en: "○ level 平 · ● oblique 仄 · ◐ either · ？ unknown · △ rhyme 韻 · framed: a fault",
-    zh: "○ 平 · ● 仄 · ◐ 平仄两读 · ？ 不详 · △ 韵脚 · 红框：毛病",
+    zh: "○ 平 · ● 仄 · ◐ 平仄两读 · ？ 不详 · △ 韵脚 · 红框：不合格律",
   },
 
   "rule.rhyme": {
@@ -132,5 +132,6 @@ export const chosenLanguage = (search, preferred) => {
 // A sentence with its values; the name itself, if there is no such sentence.
 export function sentence(language, name, values = {}) {
   const found = SENTENCES[name]?.[language] ?? name;
-  return found.replace(/\{(\w+)\}/g, (_, value) => values[value]);
+  const shown = (value) => (Array.isArray(value) ? value.join(language === "zh" ? "、" : ", ") : value);
+  return found.replace(/\{(\w+)\}/g, (_, value) => shown(values[value]));
 }

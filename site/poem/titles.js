@@ -8,7 +8,9 @@ const SEPARATORS = new Set("《》、 ");
 const AGAIN = new RegExp(`([${HAN}])[々〻]+`, "gu"); // these marks repeat the character before them
 
 const words = (text) => text.split(/\s+/u).filter(Boolean).join(" ");
-const listed = (parts, between = " ") => [...new Set(parts)].slice(0, 8).join(between);
+// The parts, each once and cut at 20 characters; sentences.js puts the mark of the language between them.
+const listed = (parts) =>
+  [...new Set(parts)].slice(0, 8).map((part) => ([...part].length > 20 ? `${[...part].slice(0, 20).join("")}…` : part));
 
 export class TitleReader {
   // `specialTokens` are plain text in a title; `knows` says whether the model knows a character.
@@ -33,7 +35,7 @@ export class TitleReader {
     if ([...title].every((c) => SEPARATORS.has(c))) return { title: "", notes: [["noChinese"]] };
     const count = [...title].length;
     if (count > this.limits.MAX_TITLE) return { title: "", notes: [["tooLong", { count, most: this.limits.MAX_TITLE }]] };
-    const notes = leftOut.length ? [["leftOut", { them: listed(leftOut, ", ") }]] : [];
+    const notes = leftOut.length ? [["leftOut", { them: listed(leftOut) }]] : [];
     return this.known(text, title, notes);
   }
 

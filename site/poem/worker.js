@@ -54,8 +54,8 @@ async function open() {
   reader = new TitleReader(titles, Object.keys(vocabulary.special_tokens), (character) => writer.knows(character));
 }
 
-// Write a few drafts for nobody, until a visitor asks for a poem: the browser makes code several times as fast, but only
-// code that has run for a while.
+// The browser makes code fast only after it has run for a while. So the worker writes poems that nobody sees, until a
+// visitor asks for one.
 async function practise() {
   for (let seed = 0; seed < DRAFTS; seed++)
     for await (const _ of writer.write(writer.promptIds("", ""), seed)) {
@@ -90,7 +90,7 @@ onmessage = async ({ data: { id, method, given } }) => {
 opening.then(
   () => {
     postMessage({ state: "ready", values: {} });
-    return practise();
+    practise().catch(console.warn);
   },
   (error) => postMessage({ state: "failed", values: { reason: String(error) } }),
 );
