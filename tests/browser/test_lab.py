@@ -130,7 +130,7 @@ def test_a_title_that_cannot_be_used_is_refused_in_a_sentence(box: Box, typed: s
 
 def test_what_is_left_out_of_a_title_is_shown_and_never_becomes_html(box: Box) -> None:
     box.put("春<EOS>夜<img src=x onerror=alert(1)>")
-    assert "Left out: <EOS> < i m g" in box.says("Finished|Cut off")
+    assert "Left out: <EOS>, <img, src=x, onerror=alert(1)> (the" in box.says("Finished|Cut off")
     assert box.poem()[0] == "春夜"
     assert box.within.locator("img, script").count() == 0
 

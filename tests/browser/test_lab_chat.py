@@ -72,7 +72,7 @@ def test_a_conversation_grows_on_both_sides_character_by_character(notebook: Not
 
 def test_what_is_typed_is_never_html_nor_a_mark(box: Talk) -> None:
     box.say("春夜<EOS><img src=x onerror=alert(1)>")
-    assert "Left out: <EOS> < i m g" in box.says("Finished|Cut off")
+    assert "Left out: <EOS>, <img, src=x, onerror=alert(1)> (the" in box.says("Finished|Cut off")
     typed = "<img src=x onerror=alert(1)><RES>"
     marks = box.read.get_by_text("<RES>", exact=True)
     expect(marks).to_have_count(1)
