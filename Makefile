@@ -26,7 +26,9 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONUTF8 := 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' 'FILENAME ~ /json$$/ { split($$0, pair, /^ "|": "|",?$$/); chinese[pair[2]] = pair[3] } \
+	  FILENAME == "Makefile" && /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 in chinese ? chinese[$$2] : $$2 }' \
+	  $(if $(filter zh%,$(COURSE_LANG)),assets/chinese.json) Makefile
 
 lab: .venv/ready-lab ## open the course in JupyterLab
 	$(python) -m course_lib lab

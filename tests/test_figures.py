@@ -20,18 +20,24 @@ from course_lib.schedule import schedule
 
 SVG = "{http://www.w3.org/2000/svg}"
 SCRIPTS = ["evaluation_figure.py", "generation_figure.py", "make_figures.py"]
-NAMES = ["checkpoint.svg", "data_way.svg", "evaluation.svg", "generation.svg", "loop.svg", "mask.svg", "roles.svg"]
+ENGLISH = ["checkpoint.svg", "data_way.svg", "evaluation.svg", "generation.svg", "loop.svg", "mask.svg", "roles.svg"]
+NAMES = [*ENGLISH, *(f"zh/{name}" for name in ENGLISH)]
+
+
+def drawings(folder: Path) -> list[str]:
+    """The drawings in this folder and in zh/, in order."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.svg"))
 
 
 @pytest.mark.slow
 def test_the_committed_drawings_are_what_the_scripts_draw(tmp_path: Path, repository: Path) -> None:
-    """In a folder of copies: a drawing lies beside the script that draws it."""
+    """In a folder of copies: a drawing lies beside the script that draws it, or in zh/ there."""
     for script in SCRIPTS:
         shutil.copy(repository / "assets/figures" / script, tmp_path)
     for script in SCRIPTS:
         done = run([str(tmp_path / script)], repository)
         assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.glob("*.svg")) == NAMES
+    assert drawings(tmp_path) == NAMES
     stale = [
         name for name in NAMES if (tmp_path / name).read_bytes() != (repository / "assets/figures" / name).read_bytes()
     ]
@@ -41,7 +47,23 @@ def test_the_committed_drawings_are_what_the_scripts_draw(tmp_path: Path, reposi
 def test_every_script_and_drawing_is_looked_at_here(repository: Path) -> None:
     folder = repository / "assets/figures"
     assert sorted(path.name for path in folder.glob("*.py")) == SCRIPTS
-    assert sorted(path.name for path in folder.glob("*.svg")) == NAMES
+    assert drawings(folder) == NAMES
+
+
+@pytest.mark.parametrize("name", ENGLISH)
+def test_a_chinese_drawing_says_in_chinese_what_the_english_one_says(name: str, repository: Path) -> None:
+    """Both have the same texts at the same places. Code, in a monospaced font, is the same in both."""
+    folder = repository / "assets/figures"
+    english, chinese = ([*ElementTree.parse(folder / path).getroot().iter()] for path in (name, f"zh/{name}"))
+    assert len(english) == len(chinese)
+    for one, other in zip(english, chinese, strict=True):
+        moved = {key for key in {*one.attrib, *other.attrib} if one.get(key) != other.get(key)}
+        assert moved <= {"font-family", "font-style"}
+        if "monospace" in one.get("font-family", ""):
+            assert one.text == other.text
+        elif re.search("[A-Za-z]{2}", one.text or "") and one.text != "MLP":
+            assert re.search("[一-龥]", other.text or ""), one.text
+            assert not re.search("[A-Za-z]{2,} [A-Za-z]{2,}", other.text or "")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -49,7 +71,7 @@ def test_a_drawing_stays_on_its_sheet_and_describes_itself(name: str, repository
     root = ElementTree.parse(repository / "assets/figures" / name).getroot()
     texts = {part: root.findtext(f"{SVG}{part}") for part in ("title", "desc")}
     assert all(texts.values())
-    assert len(texts["desc"] or "") > 60
+    assert len(texts["desc"] or "") > (40 if name.startswith("zh/") else 60)
     sheet = root.find(f"{SVG}rect")
     assert sheet is not None  # the paper comes first, so that the page's own colour never shows through
     width, height = (float(root.get(side, 0)) for side in ("width", "height"))

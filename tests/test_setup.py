@@ -274,7 +274,11 @@ def clone(repository: Path, tmp_path: Path) -> Path:
 def test_help_lists_every_target(clone: Path, repository: Path) -> None:
     targets = re.findall(r"^\.PHONY: (.*)$", (repository / "Makefile").read_text(), re.MULTILINE)[0].split()
     assert {"lab", "quick", "test", "course"} <= set(targets)
-    assert re.findall(r"^  make ([\w-]+) +\w", make(clone).stdout, re.MULTILINE) == targets
+    assert re.findall(r"^  make ([\w-]+) +[a-z]", make(clone).stdout, re.MULTILINE) == targets
+    (clone / "assets").mkdir()
+    shutil.copy(repository / "assets" / "chinese.json", clone / "assets")
+    chinese = make(clone, "COURSE_LANG=zh").stdout
+    assert re.findall(r"^  make ([\w-]+) +[^\na-z]*[一-龥]", chinese, re.MULTILINE) == targets
 
 
 @pytest.mark.parametrize("target", ["lab", "app", "quick", "test", "course"])

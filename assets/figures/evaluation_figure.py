@@ -7,7 +7,9 @@ The shares and intervals on the right are a sketch, not a measurement; notebook 
 
 from __future__ import annotations
 
-from make_figures import FAINT, GREY, INK, JADE, PALE_JADE, PALE_RED, QUIET, RED, Drawing
+from make_figures import FAINT, GREY, INK, JADE, PALE_JADE, PALE_RED, QUIET, RED, Drawing, draw_all
+
+from course_lib.language import say
 
 QUESTIONS = (
     ("Does it follow?", "it ends, and has the form", "rules"),
@@ -72,7 +74,8 @@ def _draw_count(d: Drawing, x: float, y: float) -> None:
     for i, answer in enumerate(answers):
         fill, stroke = (RED, RED) if answer == "y" else (PALE_RED, RED)
         d.box(x + 15 + 22 * (i % 4), y + 20 + 30 * (i // 4), 16, 16, fill=fill, stroke=stroke, radius=8)
-    d.text(x + 55, y + 212, f"{answers.count('y')} of {len(answers)}", size=20, bold=True, anchor="middle")
+    share = say("{right} of {total}", right=answers.count("y"), total=len(answers))
+    d.text(x + 55, y + 212, share, size=20, bold=True, anchor="middle")
     d.text(x + 55, y + 238, "a share, or", size=13.5, fill=QUIET, anchor="middle")
     d.text(x + 55, y + 257, "a mean", size=13.5, fill=QUIET, anchor="middle")
 
@@ -91,4 +94,4 @@ def _draw_ranges(d: Drawing, x: float, y: float) -> None:
 
 
 if __name__ == "__main__":
-    evaluation().save("evaluation.svg")
+    draw_all(evaluation)

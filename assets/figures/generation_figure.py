@@ -7,7 +7,7 @@ The heights of the bars are a sketch, not a measurement; notebook 05 plots the r
 
 from __future__ import annotations
 
-from make_figures import FAINT, GREY, INK, JADE, MONO, PALE_RED, QUIET, RED, SERIF, Drawing
+from make_figures import FAINT, GREY, INK, JADE, MONO, PALE_RED, QUIET, RED, SERIF, Drawing, draw_all
 
 FAVOURITES = (("時", 74), ("春", 46), ("雲", 30), ("風", 17), ("夜", 10), ("竹", 6), ("一", 4))  # a sketch
 KEPT = 4  # of these are in the nucleus
@@ -71,4 +71,4 @@ def _draw_bars(d: Drawing, x: float, y: float) -> None:
 
 
 if __name__ == "__main__":
-    generation().save("generation.svg")
+    draw_all(generation)

@@ -2,18 +2,22 @@
 
     python assets/figures/make_figures.py
 
-Each figure has its own background, so it looks the same on light and dark pages. Text stays text. All numbers are
-read from the counts of the corpus and from the base checkpoint: run this again when those change.
+The English figures are drawn in this folder, the Chinese ones in zh/. Each figure has its own background, so it looks
+the same on light and dark pages. Text stays text. All numbers are read from the counts of the corpus and from the base
+checkpoint: run this again when those change.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 from course_lib import checkpoints, paths
 from course_lib.checkpoints import CONFIG, SUMS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, load_checkpoint
+from course_lib.language import is_chinese, say
 from course_lib.tokenizer import CharacterTokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -22,14 +26,15 @@ INK, QUIET, GREY, RED, JADE = "#1f1d1a", "#665f50", "#756d5d", "#b3261e", "#2f66
 FAINT, PALE_RED, PALE_JADE = "#ebe3d1", "#f3d9d3", "#dbe8e1"
 SERIF = "'Noto Serif CJK TC','Noto Serif TC','Songti TC','PMingLiU',Georgia,serif"
 SANS = "'Noto Sans','Helvetica Neue',Arial,'Noto Sans CJK TC','PingFang TC','Microsoft JhengHei',sans-serif"
+SIMPLIFIED = "'Noto Sans','Helvetica Neue',Arial,'Noto Sans CJK SC','PingFang SC','Microsoft YaHei',sans-serif"
 MONO = "'DejaVu Sans Mono',Menlo,Consolas,'Noto Sans Mono CJK TC',monospace"
 
 
 class Drawing:
-    """A sheet of paper with shapes on it."""
+    """A sheet of paper with shapes on it. Its title, its description and its texts are in the reader's language."""
 
     def __init__(self, width: int, height: int, title: str, description: str) -> None:
-        self.size, self.title, self.description = (width, height), title, description
+        self.size, self.title, self.description = (width, height), say(title), say(description)
         self.shapes: list[str] = []
 
     def box(
@@ -64,7 +69,9 @@ class Drawing:
         bold: bool = False,
         italic: bool = False,
     ) -> None:
-        """A line of text. `y` is its base line; `anchor` is start, middle or end."""
+        """A line of text. `y` is its base line; `anchor` is start, middle or end. Code stays English."""
+        if is_chinese() and font != MONO:
+            text, font, italic = say(text), SIMPLIFIED if font == SANS else font, False
         style = (' font-weight="bold"' if bold else "") + (' font-style="italic"' if italic else "")
         self.shapes.append(
             f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" fill="{fill}" font-family="{font}" '
@@ -85,8 +92,8 @@ class Drawing:
             f'stroke-linecap="round" stroke-linejoin="round"{dash}{tip}/>'
         )
 
-    def save(self, name: str) -> None:
-        """Write the drawing to the folder of this script."""
+    def save(self, path: Path) -> None:
+        """Write the drawing as SVG."""
         width, height = self.size
         tips = "".join(
             f'<marker id="tip-{colour[1:]}" viewBox="0 0 10 10" refX="8.5" refY="5" markerWidth="7" '
@@ -102,7 +109,16 @@ class Drawing:
             f'<desc id="description">{escape(self.description)}</desc>\n'
             f"<defs>{tips}</defs>\n{paper}\n" + "\n".join(self.shapes) + "\n</svg>\n"
         )
-        (HERE / name).write_text(svg, encoding="utf-8")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(svg, encoding="utf-8")
+
+
+def draw_all(*drawings: Callable[[], Drawing]) -> None:
+    """Draw each figure in English beside this script and in Chinese in zh/. The name of its function is its name."""
+    for language, folder in (("en", HERE), ("zh", HERE / "zh")):
+        os.environ["COURSE_LANG"] = language
+        for drawing in drawings:
+            drawing().save(folder / f"{drawing.__name__}.svg")
 
 
 # --- 01: from poem to poem ------------------------------------------------------------------------
@@ -120,7 +136,7 @@ def data_way() -> Drawing:
         "checkpoints, generation and the title box.",
     )
     stops = [
-        ("poems", "01", f"{poems:,} to learn from"),
+        ("poems", "01", say("{count:,} to learn from", count=poems)),
         ("roles", "01, 02", "which part is which"),
         ("tokenizer", "02", "a number for each token"),
         ("batches", "02", "rows to learn from"),
@@ -391,11 +407,13 @@ def checkpoint() -> Drawing:
     def count(*parts: str) -> int:
         return sum(w.numel() for name, w in weights.items() if any(part in name for part in parts))
 
-    layers, heads, size = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
+    shape = {"layers": config.num_hidden_layers, "heads": config.num_attention_heads, "width": config.intermediate_size}
+    table = say("{count:,} tokens × {size} numbers", count=config.vocab_size, size=config.hidden_size)
+    attention = say("{layers} layers, {heads} heads each: reads earlier tokens", **shape)
     parts = [
-        ("embedding", f"{config.vocab_size:,} tokens × {size} numbers", count("embed_tokens"), RED),
-        ("attention", f"{layers} layers, {heads} heads each: reads earlier tokens", count("self_attn"), JADE),
-        ("MLP", f"{layers} layers, {config.intermediate_size} wide: works on each token", count("mlp"), INK),
+        ("embedding", table, count("embed_tokens"), RED),
+        ("attention", attention, count("self_attn"), JADE),
+        ("MLP", say("{layers} layers, {width} wide: works on each token", **shape), count("mlp"), INK),
         ("norms", "a scale for each channel", count("norm"), GREY),
     ]
     total = sum(w.numel() for w in weights.values())
@@ -404,11 +422,12 @@ def checkpoint() -> Drawing:
         1000,
         416,
         "What is in a checkpoint",
-        "Left, the folder with its files: weights, configuration, tokenizer and its settings, model card, "
-        "checksums. "
-        f"Right, the {total:,} parameters by part: "
-        + ", ".join(f"{name} {number:,}" for name, _, number, _ in parts)
-        + ".",
+        say(
+            "Left, the folder with its files: weights, configuration, tokenizer and its settings, model card, "
+            "checksums. Right, the {count:,} parameters by part: {parts}.",
+            count=total,
+            parts=say(", ").join(f"{say(name)} {number:,}" for name, _, number, _ in parts),
+        ),
     )
     top = "M28 74 v-24 q0 -10 10 -10 h104 l20 24 h270 q10 0 10 10 v294 q0 10 -10 10 h-394 q-10 0 -10 -10 z"
     d.shapes.append(f'<path d="{top}" fill="{FAINT}" stroke="{QUIET}" stroke-width="1.4"/>')
@@ -427,7 +446,7 @@ def checkpoint() -> Drawing:
         d.text(56, y + 18, name, font=MONO, size=14.5, bold=True, fill=colour)
         d.text(56, y + 35, what, size=13.5, fill=QUIET)
     d.path("M430 109 C462 109 452 54 482 54", stroke=RED, arrow=True)
-    d.text(492, 60, f"{total:,} parameters", size=20, bold=True)
+    d.text(492, 60, say("{count:,} parameters", count=total), size=20, bold=True)
     d.text(492, 84, "16 bits each on disk, 32 in memory", size=14.5, fill=QUIET)
     longest = max(number for _, _, number, _ in parts)
     for i, (name, what, number, colour) in enumerate(parts):
@@ -495,17 +514,5 @@ def loop() -> Drawing:
     return d
 
 
-def main() -> None:
-    """Draw all figures."""
-    for name, drawing in (
-        ("data_way.svg", data_way()),
-        ("roles.svg", roles()),
-        ("mask.svg", mask()),
-        ("checkpoint.svg", checkpoint()),
-        ("loop.svg", loop()),
-    ):
-        drawing.save(name)
-
-
 if __name__ == "__main__":
-    main()
+    draw_all(data_way, roles, mask, checkpoint, loop)
