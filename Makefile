@@ -3,8 +3,8 @@
 
 # The Python that .venv is made from: 3.11 or newer.
 PYTHON ?= python3
-# The address of one more package index, to take PyTorch from: README.md names that of the small build for machines
-# without an NVIDIA card. Without it, pip's own settings hold. It is used when packages are installed.
+# The address of a package index to take PyTorch, and nothing else, from: README.md names that of the small build for
+# machines without an NVIDIA card. Without it, pip's own settings hold. It is used when packages are installed.
 TORCH_INDEX ?=
 # A PyTorch other than the one in constraints.txt: TORCH="==2.6.0" or TORCH=">=2.6".
 TORCH ?=
@@ -17,7 +17,8 @@ CHECKPOINT ?=
 python := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 hosted := $(subst .venv,.venv-hosted,$(python))
 constraints := $(if $(TORCH),.venv/constraints.txt,constraints.txt)
-install := $(python) -m pip install --constraint $(constraints) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+install := $(python) -m pip install --constraint $(constraints)
+torch := $(if $(TORCH_INDEX),$(install) --no-deps --index-url $(TORCH_INDEX) torch)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The kernel named python3 is the one in .venv, even if the user has installed another.
@@ -96,22 +97,27 @@ clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 	sed 's/^torch==.*/torch$(TORCH)/' constraints.txt > $@
 
 .venv/ready-lab: .venv/made pyproject.toml $(constraints)
+	$(torch)
 	$(install) --editable '.[lab]'
 	@touch $@
 
 .venv/ready-app: .venv/made pyproject.toml $(constraints)
+	$(torch)
 	$(install) --editable '.[app]'
 	@touch .venv/ready-lab $@
 
 .venv/ready-export: .venv/made pyproject.toml $(constraints)
+	$(torch)
 	$(install) --editable '.[export]'
 	@touch $@
 
 .venv/ready-site: .venv/made pyproject.toml $(constraints)
+	$(torch)
 	$(install) --editable '.[site]'
 	@touch $@
 
 .venv/ready-test: .venv/made pyproject.toml $(constraints)
+	$(torch)
 	$(install) --editable '.[test]'
 	@touch .venv/ready-lab .venv/ready-app .venv/ready-export .venv/ready-site $@
 
@@ -121,8 +127,8 @@ clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 	$(PYTHON) -m venv .venv-hosted
 	sed -e 's/^ipython==.*/ipython==7.34.0/' -e 's/^ipykernel==.*/ipykernel==6.17.1/' -e 's/^ipywidgets==.*/ipywidgets==7.7.1/' \
 	  -e '/^jupyterlab_widgets==/d' -e '/^widgetsnbextension==/d' constraints.txt > .venv-hosted/constraints.txt
-	$(hosted) -m pip install --quiet --constraint .venv-hosted/constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-	  ipykernel nbclient nbformat .
+	$(subst $(python),$(hosted),$(torch))
+	$(hosted) -m pip install --quiet --constraint .venv-hosted/constraints.txt ipykernel nbclient nbformat .
 	$(hosted) -c 'import IPython, ipykernel, ipywidgets as w; \
 	  assert (IPython.__version__, ipykernel.__version__, w.__version__) == ("7.34.0", "6.17.1", "7.7.1")'
 	@touch $@

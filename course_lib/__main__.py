@@ -83,7 +83,6 @@ FRAME += ("Option '", "Invalid value for", " is not one of", "Got unexpected ext
 FRAME += ("Input should be a valid integer, unable to parse string as an integer", "Show this message and exit.")
 FRAME += ("Input should be a valid number, unable to parse string as a number", "does not take a value")
 FRAME += ("Input should be greater than or equal to ", "Input should be less than or equal to ")
-OS_ERRORS = ("No such file or directory", "Is a directory", "Not a directory", "File exists", "Permission denied")
 WIDE = "[⺀-｠]"
 UNBROKEN = f"[（「【]|{WIDE}(?=[，。：；、）」】\u2060])"  # characters after which no line ends
 

@@ -22,7 +22,7 @@ class Chat:
         read, self._notes = read_given(self.system, kind, checkpoint.tokenizer)
         self.messages = [Message(role="system", content=read)]
         self.heard = list(self.messages)
-        self.context = checkpoint.model.config.max_position_embeddings  # in characters and marks, with the answer
+        self.context = checkpoint.context  # in characters and marks, with the answer
 
     def ask(self, typed: str) -> str:
         """Add a message of the user. Returns sentences on what was changed in it, or on what is unknown.

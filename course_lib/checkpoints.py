@@ -60,6 +60,11 @@ class Checkpoint:
         """The device that holds the weights."""
         return self.model.model.embed_tokens.weight.device
 
+    @property
+    def context(self) -> int:
+        """How many tokens the model sees at once."""
+        return self.model.config.max_position_embeddings
+
     def with_roles(self, instructions: Sequence[Instruction] = (POEM,)) -> "Checkpoint":
         """A copy that can be taught `instructions`: it has the role tokens, and an embedding row for each of them.
 

@@ -111,7 +111,7 @@ def tables(checkpoint: Checkpoint) -> dict[str, Any]:
             "end_id": limits.end_id,
             "banned": sorted(limits.banned),
             "line_ends": sorted(limits.line_ends),
-            "context": checkpoint.model.config.max_position_embeddings,
+            "context": checkpoint.context,
             "empty_cache": list(KVCache(checkpoint.model.config, [0], 0, CPU).layers.shape),
             "settings": asdict(GenerationSettings(presence_penalty=0.0) if limits.may_repeat else GenerationSettings()),
         },

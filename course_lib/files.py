@@ -85,10 +85,13 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def naming(path: Path, so: str = "") -> Iterator[None]:
-    """A context whose errors become an OSError that names `path`, which neither a full disk nor every library does."""
+def naming(path: Path, note: str = "") -> Iterator[None]:
+    """A context that turns every error into an OSError whose message names `path`, then `note`.
+
+    The error of a full disk names no file, and libraries raise errors of their own kinds.
+    """
     try:
         yield
     except Exception as error:
         reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{path}: not written{so} ({reason})") from error
+        raise OSError(f"{path}: not written{note} ({reason})") from error

@@ -123,7 +123,7 @@ class WrittenPoem:
     log_likelihood: float | None = None  # in nats per token; only if several candidates were written
 
 
-def rank(poem: WrittenPoem) -> prosody.Score:
+def score_of(poem: WrittenPoem) -> prosody.Score:
     """The score by which the best of several candidates is chosen, everywhere in the course; the largest is best."""
     return prosody.score(poem.text, poem.reason == "end", poem.log_likelihood or 0.0)
 
@@ -159,7 +159,7 @@ class PoemStream:
         self.reason: Reason | None = None
 
     def __iter__(self) -> Iterator[str]:
-        self.text = ""  # a second loop writes the same text again
+        self.text, self.reason = "", None  # a second loop writes the same text again
         for character in self._characters():
             if self._stopping:
                 break
@@ -213,7 +213,7 @@ def reply(
 
 def room_in(checkpoint: Checkpoint) -> int:
     """How many tokens the messages of a conversation may have: a third of the context is kept for the answer."""
-    return checkpoint.model.config.max_position_embeddings * 2 // 3
+    return checkpoint.context * 2 // 3
 
 
 def settings_for(instruction: Instruction | None, settings: GenerationSettings | None = None) -> GenerationSettings:
@@ -242,7 +242,7 @@ def iter_poems(
 
     `seeds`, one for each title, replace the settings' seed. A poem also ends after the text `stop`, if there is one:
     for base models, which have no end mark. With several `candidates`, that many poems are written on each title and
-    the one with the highest `rank` is yielded. The first of them is the poem that `candidates=1` gives. Raises
+    the one with the highest `score_of` is yielded. The first of them is the poem that `candidates=1` gives. Raises
     ValueError if there is not one seed for each title, or if `candidates` is below 1.
     """
     if seeds is not None and len(seeds) != len(titles):
@@ -277,7 +277,7 @@ def iter_answers(
 
 
 def best_of(checkpoint: Checkpoint, prompt: Sequence[int], texts: Sequence[list[int]], stop: str = "") -> WrittenPoem:
-    """The text with the highest `rank`, as a poem without its end mark; `reason` says how it ended."""
+    """The text with the highest `score_of`, as a poem without its end mark; `reason` says how it ended."""
     poems = []
     for ids in texts:
         text = checkpoint.tokenizer.decode(ids)
@@ -285,7 +285,7 @@ def best_of(checkpoint: Checkpoint, prompt: Sequence[int], texts: Sequence[list[
         if stop and text.endswith(stop):
             reason = "stopped"
         poems.append(WrittenPoem(text, reason, log_likelihood(checkpoint.model, prompt, ids) if texts[1:] else None))
-    return max(poems, key=rank)
+    return max(poems, key=score_of)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from course_lib.language import say
 from course_lib.poems import Poem
-from course_lib.prosody import Scansion, han, is_level, is_well_formed, level_groups, rhyme_rows, scan
+from course_lib.prosody import han, is_well_formed, scan
 
 Kind = Literal["sentence", "clause", "turn"]
 Given = Literal["title", "line", "poem", "text"]
@@ -48,6 +48,7 @@ class Instruction:
     given: Given = "title"  # what the user gives; "text": anything
     one_answer: bool = False  # only one answer is right, so the likeliest characters are taken
     kind: Kind = "sentence"
+    arguments: Callable[[], str] | None = None  # the characters of which its argument is one; None: any text
     share: float = field(default=1.0, compare=False)  # how often it is taught, compared with the others that fit
 
     @property
@@ -82,9 +83,8 @@ class Instruction:
             raise ValueError(say("instruction {it} takes no argument: {it}", it=self.name))
         if not argument:
             raise ValueError(say("instruction {it} takes an argument: {it}=…", it=self.name))
-        if self.name == "rhyme" and all(group[-1] != argument for group in level_groups(argument)):
-            groups = "".join(row[0][-1] for row in rhyme_rows("pingshui.txt") if is_level(row[0]))
-            raise ValueError(say("There is no rhyme group {it!r}. Choose from {all}.", it=argument, all=groups))
+        if self.arguments and argument not in tuple(known := self.arguments()):
+            raise ValueError(say("{of} cannot be {it!r}. Choose from {all}.", of=self.label, it=argument, all=known))
         if han(argument) != argument:
             raise ValueError(say("{it!r} may hold Chinese characters only, such as 春夏秋冬.", it=argument))
         wordings = tuple(wording.replace("{}", argument) for wording in self.wordings)
@@ -113,15 +113,12 @@ def joined(sentence: Instruction, clauses: Sequence[Instruction]) -> Instruction
     )
 
 
-@lru_cache(maxsize=4096)
-def scanned(text: str) -> Scansion:
-    """`prosody.scan`, which remembers the last texts: many instructions ask about the same poem."""
-    return scan(text)
+cached_scan = lru_cache(maxsize=4096)(scan)  # many instructions ask about the same poem
 
 
 def is_old_style(poem: Poem) -> bool:
     """Whether a poem is not regulated verse (近體詩): it does not rhyme, or breaks a rule of form or tone."""
-    scansion = scanned(poem.text)
+    scansion = cached_scan(poem.text)
     return not (scansion.rhymes and scansion.regulated)
 
 

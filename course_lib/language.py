@@ -8,6 +8,7 @@ the language: "zh" and "zh_CN.UTF-8" are Chinese. If it is not set, Chinese is c
 
 import json
 import os
+from contextlib import suppress
 from functools import cache
 from math import isnan
 from pathlib import Path
@@ -18,8 +19,11 @@ from course_lib import paths
 
 def is_chinese() -> bool:
     """Whether the reader's language is Chinese. It is asked at each call, so it can change at any time."""
-    chosen = os.environ.get("COURSE_LANG")
-    return chosen.lower().startswith("zh") if chosen else Path.cwd().parts[-2:] == ("notebooks", "zh")
+    if chosen := os.environ.get("COURSE_LANG"):
+        return chosen.lower().startswith("zh")
+    with suppress(OSError):  # the folder was deleted
+        return Path.cwd().parts[-2:] == ("notebooks", "zh")
+    return False
 
 
 @cache

@@ -44,7 +44,7 @@ def carry_out(
         OSError: something cannot be written, or another process uses `folder`.
         KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came; a single process has saved every whole step in `folder`.
     """
-    folder.claim(trainer)
+    folder.claim(trainer)  # refuses another run before `narrate` prints anything
     with closing(folder.run(trainer)) as reports:  # closing it saves, also if `narrate` is stopped
         for _ in narrate(reports):
             pass

@@ -177,12 +177,13 @@ def tones(line: str) -> Tones:
 
 
 def clashes(line: Tones) -> list[int]:
-    """The positions, 3 or 5 counted from 0, where a line fails to alternate; only characters 2, 4 and 6 count.
+    """The positions, counted from 0, at which a line fails to alternate: 3, 5, or both.
 
-    A character that may have either tone is skipped. If character 4 is skipped, 6 must have the tone of 2.
+    Only characters 2, 4 and 6 count, and of these only those whose tone is sure. Neighbours must differ. If 4 is not
+    sure, 2 and 6 must be equal.
     """
     sure = [i for i in range(1, len(line) - 1, 2) if line[i].is_sure()]
-    return [i for before, i in pairwise(sure) if (line[i] == line[before]) != ((i - before) % 4 == 0)]
+    return [i for before, i in pairwise(sure) if (line[i] == line[before]) == (i - before == 2)]
 
 
 def alternates(line: Tones) -> bool:

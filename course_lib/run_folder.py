@@ -76,17 +76,16 @@ class RunFolder:
                         break
                     waiting.append(report)
                     now = time.monotonic()
-                    save = now - saved_at > self.save_every
+                    save = trainer.is_done or now - saved_at > self.save_every  # the best weights come after the last
                     if save or now - logged_at > self.log_every:
                         self._write(trainer, waiting, save)
                         logged_at = now
                         saved_at = now if save else saved_at
                 yield report
         except (GeneratorExit, KeyboardInterrupt):
-            if trainer.machine.world.size == 1:  # several processes do not stop at the same step
+            if trainer.machine.world.size == 1 and not trainer.is_done:  # several processes stop at different steps
                 self._write(trainer, waiting)
             raise
-        self._write(trainer, waiting)
 
     def claim(self, trainer: Trainer) -> None:
         """Make sure that the folder is free or holds this run, then write run.json. All processes must call this.

@@ -20,7 +20,7 @@ Words = NDArray[np.uint32]
 Integers = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationSettings:
     """How the next token is drawn, and after how many tokens to stop. A setting out of its range raises ValueError.
 
@@ -30,8 +30,8 @@ class GenerationSettings:
     have at least this share of the likeliest one's probability (Nguyen et al. 2024).
 
     `presence_penalty` is subtracted from the logit of each character that the text has already, punctuation apart,
-    and no line is written twice. A penalty of 0 switches both rules off. In regulated
-    verse hardly any character comes twice, and a rhyme word that comes twice is a fault.
+    and no line is written twice. A penalty of 0 switches both rules off. In regulated verse hardly any character comes
+    twice, and a rhyme word that comes twice is a fault.
     """
 
     temperature: float = 0.8

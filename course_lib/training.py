@@ -35,8 +35,8 @@ class TrainingSettings:
 
     The learning rate rises during `warmup_steps`, stays constant, and falls in a straight line to zero during the last
     `decay_fraction` of `steps` (Hägele et al. 2024). A step reads `accumulate` batches. With `patience`, a run stops
-    after that many evaluations in a row without a lower loss on the response. It then ends with the weights of its best
-    evaluation, and so does a run that took all steps. Raises ValueError if a setting is out of its range.
+    when the loss on the response has not fallen for `patience * evaluate_every` steps. It then ends with the weights of
+    its best evaluation, and so does a run that took all steps. Raises ValueError if a setting is out of its range.
     """
 
     steps: int
@@ -246,7 +246,7 @@ class Trainer:
         """Stop the run if a step has nothing to learn, or its loss is not a number."""
         loss, _, _, learned = measured.read()
         if not learned:
-            raise ValueError(f"step {step}: no token of this batch is to be learned; its mean loss is undefined")
+            raise ValueError(f"step {step + 1}: no token of this batch is to be learned; its mean loss is undefined")
         if not math.isfinite(loss):
             start = step % self.recipe.steps_per_epoch(self.settings.accumulate) * self.settings.accumulate
             data = f"The data of this step: `next(batches.epoch({epoch}, {start}))`"

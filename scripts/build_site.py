@@ -19,7 +19,7 @@ from write_badges import SETUP, Address, address_of, badges, with_badges
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ("notebooks/*.ipynb", "notebooks/zh/*.ipynb", "docs/*.md", "benchmarks/README.md")
-PICTURES = ("assets/figures/**/*.svg", "assets/pictures/*.png")
+PICTURES = ("assets/figures/**/*.svg", "assets/pictures/*")
 LANDING = ("index.md", "zh.md")  # the first pages, in place of the READMEs
 BADGE = re.compile(r"!\[(Open in \w+)\]\([^)]*\)")  # a picture on another host
 ON_SETUP = re.compile(r"\n\n（(?:如果)?下一格报错.*）$")  # said of the setup cell, which is left out

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from course_lib.evaluation.novelty import Nearest, PoemIndex
 from course_lib.poems import Poem
-from course_lib.prosody import REPEATED, RULES, scan
+from course_lib.prosody import ALTERNATION, REPEATED, RULES, scan
 from course_lib.show.annotate import (
     LEGEND,
     RHYME_WORD,
@@ -66,9 +66,24 @@ def test_a_scanned_poem_shows_signs_below_its_characters_and_lists_its_faults() 
     framed = [ruby for ruby in drawn.iter("ruby") if "outline" in ruby.get("style", "")]
     assert [(ruby.text, ruby.get("title")) for ruby in framed] == [("流", REPEATED)]
     said = " ".join(drawn.itertext())
-    assert f"line 4, character 5, 流 · {RULES[REPEATED]}" in said
+    assert f"{RULES[REPEATED]} · line 4, 流" in said
     assert LEGEND in said
     assert "王之渙" in said
+
+
+def test_a_rule_is_written_once_with_all_its_places() -> None:
+    text = "白日依水盡，黃河入月流。\n欲窮千山目，更上一層樓。"
+    assert [fault.rule for fault in scan(text).faults] == [ALTERNATION] * 2
+    notes = [note.text for note in page(scanned("登鸛雀樓", text)).iter("div") if note.text]
+    assert [note for note in notes if RULES[ALTERNATION] in note] == [f"{RULES[ALTERNATION]} · line 1, 水 · line 3, 山"]
+
+
+def test_what_stands_below_a_poem_does_not_widen_it() -> None:
+    """Two poems with long notes fit side by side."""
+    *_, notes = [div for div in page(scanned("登鸛雀樓", TWICE)).iter("div") if "width:0" in div.get("style", "")]
+    assert "min-width:100%" in notes.get("style", "")
+    assert LEGEND in "".join(notes.itertext())
+    assert RULES[REPEATED] in "".join(notes.itertext())
 
 
 def test_a_poem_without_a_fault_has_no_frame() -> None:

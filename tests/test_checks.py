@@ -5,6 +5,7 @@ One table for each exercise, notebook by notebook. A table has right answers, an
 
 import difflib
 import functools
+import inspect
 import itertools
 import json
 import linecache
@@ -14,8 +15,9 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -330,6 +332,13 @@ TABLES["padded"] = Table(
         "padding learned": (lambda i, x, w, p: padded_with(i, x, w, p, p), "padding is not learned"),
         "on the left": (lambda i, x, w, p: ([p] * (w - len(i)) + i, [-100] * (w - len(i)) + x), "come first"),
         "masked by value": (masked_by_value, "mask places, not values"),
+        "masked where it is pad_id": (
+            lambda i, x, w, p: (
+                padded_with(i, x, w, p, p)[0],
+                [-100 if v == p else v for v in [*x, *[p] * (w - len(x))]],
+            ),
+            "with pad_id 7",
+        ),
         "labels not filled": (lambda i, x, w, p: (padded_with(i, x, w, p, p)[0], x), "both lists"),
         "nothing filled": (lambda i, x, w, p: (i, x), "both lists"),
         "one too many": (lambda i, x, w, p: padded_with(i, x, w + 1, p, -100), "both lists"),
@@ -599,6 +608,7 @@ TABLES["even_odds"] = Table(
         "no loss": (evened(lambda model: last_norm(model).zero_(), 0), "natural logarithm"),
         "bits": (evened(lambda model: last_norm(model).zero_(), math.log2(9082)), "natural logarithm"),
         "the tokens": (evened(lambda model: last_norm(model).zero_(), 9082), "natural logarithm"),
+        "with the role tokens": (evened(lambda model: last_norm(model).zero_(), math.log(9085)), "not 9.11438"),
         "the probability": (evened(lambda model: last_norm(model).zero_(), 1 / 9082), "natural logarithm"),
         "its negative": (evened(lambda model: last_norm(model).zero_(), -EVEN), "natural logarithm"),
         "the hidden size": (evened(lambda model: last_norm(model).zero_(), math.log(256)), "natural logarithm"),
@@ -724,7 +734,16 @@ TABLES["one_couplet"] = Table(
         "one poem": (lambda poems: first_couplets(poems[:1]), "yours has 1"),
         "no poems": (lambda poems: [], "yours has 0"),
         "texts": (lambda poems: [poem.couplets[0] for poem in poems], "another kind of value"),
-        "short titles": (lambda poems: [replace(p, title=p.title[:2]) for p in poems], "of eight poems"),
+        "short titles": (lambda poems: [replace(p, title=p.title[:2]) for p in poems], "keep the title"),
+        "one couplet for all": (
+            lambda poems: [replace(p, couplets=poems[0].couplets[:1]) for p in poems],
+            "a couplet of that poem",
+        ),
+        "one title for all": (
+            lambda poems: [Poem("雨", p.author, p.couplets[:1]) for p in poems],
+            "keep the title",
+        ),
+        "sixty times the same": (lambda poems: first_couplets([poems[0]] * len(poems)), "keep the title"),
     },
 )
 
@@ -1016,6 +1035,11 @@ def rhyming_with_the_next(words: list[str], groups: Groups) -> bool:
     return bool(pairs) and len(set(words)) == len(words) and all(groups[a] & groups[b] for a, b in pairs)
 
 
+def rhyming_by_pairs(words: list[str], groups: Groups) -> bool:
+    pairs = itertools.combinations(words, 2)
+    return len(set(words)) == len(words) > 1 and all(groups[a] & groups[b] for a, b in pairs)
+
+
 def same_groups(words: list[str], groups: Groups) -> bool:
     return len(words) > 1 and len(set(words)) == len(words) and all(groups[w] == groups[words[0]] for w in words)
 
@@ -1051,7 +1075,8 @@ TABLES["rhyming"] = Table(
         ),
     },
     wrong={
-        "with the next word": (rhyming_with_the_next, "花涯柴"),
+        "with the next word": (rhyming_with_the_next, "還灣乾"),
+        "every two words": (rhyming_by_pairs, "還灣乾"),
         "the same groups": (same_groups, "one that it shares with all others"),
         "a word with itself": (echo_allowed, "comes twice"),
         "only with the word before": (
@@ -1172,38 +1197,35 @@ TABLES["longest_run"] = Table(
 
 # --- notebook 6: an experiment --------------------------------------------------------------------
 
-
-@functools.cache
-def well_formed(titles: tuple[str, ...], settings: GenerationSettings) -> list[bool]:
-    poems = iter_poems(load_checkpoint(paths.FINETUNED), titles, settings)
-    return [is_well_formed(poem.text) for poem in poems]
+Texts = list[str]
 
 
-def both(titles: list[str], settings: GenerationSettings) -> tuple[list[bool], list[bool]]:
-    return well_formed(tuple(titles), GenerationSettings()), well_formed(tuple(titles), settings)
-
-
-def parted(usual: list[bool], changed: list[bool]) -> bool:
-    first, second = (estimate.interval for answers in (usual, changed) if (estimate := bootstrap_mean(answers)))
+def parted(usual: list[bool], others: list[bool]) -> bool:
+    first, second = (estimate.interval for answers in (usual, others) if (estimate := bootstrap_mean(answers)))
     assert first is not None
     assert second is not None
     return first[0] > second[1] or second[0] > first[1]
 
 
-def parted_by_draws(usual: list[bool], changed: list[bool]) -> Any:
+def parted_by_draws(usual: list[bool], others: list[bool]) -> Any:
     draw = np.random.default_rng(1)
-    ends = [np.percentile([draw.choice(a, len(a)).mean() for _ in range(500)], (2.5, 97.5)) for a in (usual, changed)]
+    ends = [np.percentile([draw.choice(a, len(a)).mean() for _ in range(500)], (2.5, 97.5)) for a in (usual, others)]
     return ends[0][0] > ends[1][1] or ends[1][0] > ends[0][1]
 
 
-def parted_by_deviation(usual: list[bool], changed: list[bool]) -> bool:
-    (a, x), (b, y) = ((p := sum(s) / len(s), 1.96 * math.sqrt(p * (1 - p) / len(s))) for s in (usual, changed))
+def parted_by_deviation(usual: list[bool], others: list[bool]) -> bool:
+    (a, x), (b, y) = ((p := sum(s) / len(s), 1.96 * math.sqrt(p * (1 - p) / len(s))) for s in (usual, others))
     return abs(a - b) > x + y
 
 
-def concluded(conclude: Callable[[list[bool], list[bool]], Any]) -> Callable[[list[str], GenerationSettings], Any]:
-    """An answer that writes and judges its poems well, and draws its own conclusion."""
-    return lambda titles, settings: (*both(titles, settings), conclude(*both(titles, settings)))
+def concluded(conclude: Callable[[list[bool], list[bool]], Any]) -> Callable[[Texts, Texts], Any]:
+    """An answer that judges the poems well, and draws its own conclusion."""
+    return lambda usual, others: conclude([*map(is_well_formed, usual)], [*map(is_well_formed, others)])
+
+
+def apart(share: float) -> Callable[[Texts, Texts], Any]:
+    """An answer that takes no interval: how far are the shares apart?"""
+    return concluded(lambda usual, others: abs(sum(usual) - sum(others)) > share * len(usual))
 
 
 TABLES["experiment"] = Table(
@@ -1211,35 +1233,30 @@ TABLES["experiment"] = Table(
         "the library's bootstrap": concluded(parted),
         "draws": concluded(parted_by_draws),
         "two deviations": concluded(parted_by_deviation),
-        "arrays": lambda t, s: (*map(np.array, both(t, s)), np.bool_(parted(*both(t, s)))),
-        "tensors": lambda t, s: [*map(torch.tensor, both(t, s)), torch.tensor(parted(*both(t, s)))],
-        "ones and zeros": lambda t, s: (
-            [int(a) for a in both(t, s)[0]],
-            [int(a) for a in both(t, s)[1]],
-            parted(*both(t, s)),
-        ),
+        "numpy": concluded(lambda usual, others: np.bool_(parted(usual, others))),
+        "a tensor": concluded(lambda usual, others: torch.tensor(parted(usual, others))),
+        "one and zero": concluded(lambda usual, others: int(parted(usual, others))),
     },
     wrong={
-        "always": (concluded(lambda usual, changed: True), "touch; you returned True"),
-        "never": (concluded(lambda usual, changed: False), "do not touch; you returned False"),
-        "the shares differ": (concluded(lambda usual, changed: sum(usual) != sum(changed)), "touch; you returned True"),
-        "the other way round": (concluded(lambda usual, changed: not parted(usual, changed)), "do not touch"),
+        "always": (concluded(lambda usual, others: True), "touch; you returned True"),
+        "never": (concluded(lambda usual, others: False), "do not touch; you returned False"),
+        "the shares differ": (concluded(lambda usual, others: sum(usual) != sum(others)), "touch; you returned True"),
+        **{f"the shares differ by {x}": (apart(x), "; you returned") for x in (0.1, 0.2, 0.25, 0.3, 0.4)},
+        "the other way round": (concluded(lambda usual, others: not parted(usual, others)), "touch; you returned True"),
         "only if it got better": (
-            concluded(lambda usual, changed: sum(changed) > sum(usual) + 4),
+            concluded(lambda usual, others: parted(usual, others) and sum(others) > sum(usual)),
+            "temperature 1.6: ",
+        ),
+        "only if it got worse": (
+            concluded(lambda usual, others: parted(usual, others) and sum(others) < sum(usual)),
+            "100%, beside the usual 55% to 90%. The last two intervals do not touch; you returned False",
+        ),
+        "another question": (
+            lambda usual, others: parted([*map(bool, map(len, usual))], [*map(bool, map(len, others))]),
             "do not touch; you returned False",
         ),
-        "the settings are ignored": (
-            lambda t, s: (both(t, GenerationSettings())[0], both(t, GenerationSettings())[1], False),
-            "do the settings arrive",
-        ),
-        "the changed ones first": (
-            lambda t, s: (*both(t, s)[::-1], parted(*both(t, s))),
-            "usual answers come first",
-        ),
-        "five titles": (lambda t, s: (*(a[:5] for a in both(t, s)), True), "for each of the 20 titles"),
-        "shares": (lambda t, s: (*(sum(a) / 20 for a in both(t, s)), True), "another kind of value"),
-        "texts": (lambda t, s: (t, t, True), "True or False"),
-        "the conclusion alone": (lambda t, s: parted(*both(t, s)), "another kind of value"),
+        "the poems are not read": (lambda usual, others: usual != others, "touch; you returned True"),
+        "the answers": (concluded(lambda usual, others: (usual, others, True)), "touch; you returned [["),
     },
 )
 
@@ -1379,11 +1396,16 @@ TABLES["kept_messages"] = Table(
             "which have",
         ),
         "how many": (lambda lengths, room: len(kept_messages(lengths, room)), "another kind of value"),
+        "less than the room": (
+            lambda lengths, room: kept_messages(lengths, room - 1),
+            "only as many as necessary",
+        ),
     },
 )
 
 # --- notebook 7: an instruction of one's own ------------------------------------------------------
 
+ROW_DICE, JUDGE_DICE = Random(1).random, Random(1).random  # with this seed, the mean rises a little
 MOON = ("請用以下題目寫一首有月的詩", "以此爲題，寫詩一首，詩中要有月", "請寫一首有月的詩")
 
 
@@ -1420,6 +1442,10 @@ TABLES["own_row"] = Table(
         "no poem": (lambda: Instruction("moon", "月詩", MOON, lambda poem: False), "many poems have"),
         "a rare word": (lambda: Instruction("moon", "月詩", MOON, lambda p: "琵琶" in p.text), "many poems have"),
         "what no poem shows: its poet": (row_of("李白", lambda p: "白" in p.author), "Can the answer be seen"),
+        "dice": (
+            row_of("雪", lambda p: "雪" in p.text, check=lambda _: ROW_DICE() < 0.5),
+            "may be chance",
+        ),
     },
 )
 
@@ -1501,6 +1527,11 @@ TABLES["step_to_keep"] = Table(
         "the largest margin": (lambda rows, least: max(rows, key=lambda row: row[1] - row[2])[0], "is less than -2"),
         "the largest gain": (lambda rows, least: max(rows, key=lambda row: row[1])[0], "the margin is greater"),
         "above 0": (lambda rows, least: step_by_loop(rows, 0), "the margin is greater"),
+        "more than the least": (lambda rows, least: step_by_loop(rows, least + 1e-9), "the margin is greater"),
+        "before the first that is too low": (
+            lambda rows, least: step_by_loop([*takewhile(lambda row: row[1] >= least, rows)], least),
+            "the margin is greater",
+        ),
         "the last": (lambda rows, least: rows[-1][0], "is less than -2"),
         "the last that is large enough": (
             lambda rows, least: [step for step, chosen, _ in rows if chosen >= least][-1],
@@ -1552,6 +1583,7 @@ TABLES["own_judge"] = Table(
         ),
         "one score too many": (lambda question, answers: [0, *range(len(answers))], "give each answer a score"),
         "by its place": (lambda question, answers: range(len(answers)), "seen in single poems"),
+        "dice": (lambda question, answers: [JUDGE_DICE() for _ in answers], "may be chance"),
     },
 )
 
@@ -1629,7 +1661,7 @@ def test_in_chinese_every_verdict_is_chinese(name: str, monkeypatch: pytest.Monk
 
 
 def test_every_exercise_has_six_right_answers_and_six_wrong_ones() -> None:
-    assert TABLES.keys() == set(checks.__all__)
+    assert TABLES.keys() == {name for name, it in vars(checks).items() if inspect.isfunction(it)}
     assert {name: len(table.right) for name, table in TABLES.items() if len(table.right) < 6} == {}
     assert {name: len(table.wrong) for name, table in TABLES.items() if len(table.wrong) < 6} == {}
 
@@ -1799,8 +1831,8 @@ def test_every_check_belongs_to_an_exercise_with_a_solution() -> None:
 def run(exercise: Exercise, code: str) -> Verdict:
     """The verdict that the last line of the learner's cell gives, after `code`."""
     there: dict[str, Any] = {}
-    if "tuned" in code:  # what the notebook has made before
-        there |= {"tuned": load_checkpoint(paths.FINETUNED), "index": training_index()}
+    if "index)" in code:  # what the notebook has made before
+        there["index"] = training_index()
     if "tokenizer" in code:
         there["tokenizer"] = base_tokenizer()
     *_, check = exercise.cell.strip().split("\n")

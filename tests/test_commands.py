@@ -519,6 +519,9 @@ def test_what_evaluate_cannot_measure_is_refused(
     for name, given in (("couplet", "line"), ("title", "poem")):
         said = refused(capsys, "evaluate", "--instruction", name, "--titles", "2", "--checkpoint", f"{tmp_path}/many")
         assert said == f"{name} takes a {given}, not a title: use --obedience"
+    for other in (["--candidates", "2"], ["--instruction", "poem"], ["--precision", "bf16"]):
+        said = refused(capsys, "evaluate", "--obedience", *other, "--checkpoint", f"{tmp_path}/many")
+        assert said == "--obedience takes no --instruction, no --candidates and no --precision"
 
 
 def test_patience_needs_validation_losses(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

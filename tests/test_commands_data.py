@@ -144,5 +144,6 @@ def test_preview_names_conversations_from_which_nothing_is_learned(capsys: pytes
 
 
 def test_data_and_instructions_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["finetune", "--data", mine(*ROWS), "--instructions", "many"]) == 2
-    assert "leave out --instructions" in capsys.readouterr().err
+    for chosen in (["--instructions", "many"], ["--poems", "5"], ["--dynasties", "song"], ["--tang-times", "3"]):
+        assert main(["finetune", "--data", mine(*ROWS), *chosen]) == 2
+        assert "leave out options that choose poems or instructions" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 
@@ -229,3 +229,10 @@ def test_the_seed_decides_all_draws(real: list[Poem], mixed: list[Conversation])
     assert mixed_conversations(real, MANY, 0) == mixed
     first, other = (mixed_conversations(real[:300], MANY, seed) for seed in (0, 1))
     assert sum(talk == another for talk, another in zip(first, other, strict=True)) < 30
+
+
+@pytest.mark.parametrize("kind", ["clause", "turn"])
+def test_a_clause_or_a_turn_that_would_never_be_drawn_is_refused(kind: Literal["clause", "turn"]) -> None:
+    own = Instruction("without", "不用", ("，不用「{}」字",), kind=kind)
+    with pytest.raises(ValueError, match=r"^without: only sentences can be added"):
+        mixed_conversations([TOWER], (*MANY, own))

@@ -177,7 +177,7 @@ def test_the_page_draws_the_same_tokens(temperature: float, top_p: float) -> Non
     rows = np.random.default_rng(0).normal(scale=2, size=(200, 300)).astype(np.float32)
     rows[:, 7] = -np.inf
     keys = np.concatenate([text_key(seed, 0, [1]) for seed in range(len(rows))])
-    settings = GenerationSettings(temperature, top_p)
+    settings = GenerationSettings(temperature=temperature, top_p=top_p)
     given = {"temperature": temperature, "top_p": top_p}
     readable = np.where(np.isfinite(rows), rows, -1e38).tolist()  # JSON has no infinity
     drawn = in_javascript("draws", rows=readable, keys=keys.tolist(), settings=given)

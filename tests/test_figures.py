@@ -61,6 +61,8 @@ def test_a_chinese_drawing_says_in_chinese_what_the_english_one_says(name: str, 
         assert moved <= {"font-family", "font-style"}
         if "monospace" in one.get("font-family", ""):
             assert one.text == other.text
+        elif not other.text and one.text:
+            assert (name, one.get("font-style")) == ("roles.svg", "italic")  # Chinese needs no translation
         elif re.search("[A-Za-z]{2}", one.text or "") and one.text != "MLP":
             assert re.search("[一-龥]", other.text or ""), one.text
             assert not re.search("[A-Za-z]{2,} [A-Za-z]{2,}", other.text or "")
@@ -96,7 +98,7 @@ def test_a_drawing_fetches_and_runs_nothing(name: str, repository: Path) -> None
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SET_UP = ("docs/set_up.md", "docs/set_up.zh-CN.md")
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", *SET_UP)), *NOTEBOOKS]
+PAGES = [*(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", *SET_UP)), *NOTEBOOKS]
 RESULTS = results.load()
 MODELS = ("base", "finetuned", "instructed", "aligned")
 BASE, FINETUNED, INSTRUCTED, ALIGNED = (read_card(ROOT / "assets/checkpoints" / name) for name in MODELS)
@@ -222,8 +224,27 @@ def claims(texts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[Claim
             r"([\d.]+) minutes on an H200, then (\d+) on one CPU core",
             (f"{INSTRUCTED['minutes']:.1f}", round(ALIGNED["minutes"] - INSTRUCTED["minutes"])),
         ),
+        ("README.zh-CN.md", r"([\d.]+) GB 空闲内存", (f"{memory + 0.5:g}",)),
+        ("README.zh-CN.md", r"两核要 (\d+) 到 (\d+) 分钟", tuple(tests)),
+        ("README.zh-CN.md", r"evaluate --titles (\d+)` 得到", (quality["fine-tuned"]["titles"],)),
         (readme, r"(\d+) % of their poems are not regulated", (round(100 - 100 * quality["real poems"]["regulated"]),)),
     ]
+
+
+def heading(path: Path) -> str:
+    """The title of a notebook."""
+    return prose(path).splitlines()[0].removeprefix("# ")
+
+
+TITLES = {path.name: heading(path) for path in NOTEBOOKS}
+CHINESE_TITLES = {f"zh/{path.name}": heading(path.parent / "zh" / path.name) for path in NOTEBOOKS}
+
+
+def measured_in(readme: str) -> list[list[str]]:
+    """The figures in the two tables of a README: the minutes of each notebook, and each row of shares."""
+    minutes = re.findall(r"^\| \[.*\| ([\d.]+) \|$", readme, re.MULTILINE)
+    shares = re.findall(r"^\| [^|]+((?:\| [\d.]+ ?% ){5})\|$", readme, re.MULTILINE)
+    return [minutes, *(re.findall(r"[\d.]+", row) for row in shares)]
 
 
 def wrong(texts: dict[str, str], claims: list[Claim]) -> list[str]:
@@ -240,10 +261,12 @@ def wrong(texts: dict[str, str], claims: list[Claim]) -> list[str]:
             lines.append("README.md: run `python benchmarks/page.py`")
     except ValueError as error:
         lines.append(f"README.md: {error}")
-    titles = {path.name: texts[path.name].splitlines()[0].removeprefix("# ") for path in NOTEBOOKS}
-    listed = dict(reversed(row) for row in re.findall(r"^\| \[(\d+ · .*?)\]\(notebooks/(.*?)\)", readme, re.MULTILINE))
-    if listed != titles:
-        lines.append(f"README.md lists {listed}, the notebooks are {titles}")
+    for name, titles in (("README.md", TITLES), ("README.zh-CN.md", CHINESE_TITLES)):
+        rows = re.findall(r"^\| \[(\d+ · .*?)\]\(notebooks/(.*?)\)", texts[name], re.MULTILINE)
+        if (listed := dict(map(reversed, rows))) != titles:
+            lines.append(f"{name} lists {listed}, the notebooks are {titles}")
+    if (there := measured_in(texts["README.zh-CN.md"])) != (here := measured_in(readme)):
+        lines.append(f"README.zh-CN.md has {there}, README.md has {here}")
     return lines
 
 
@@ -258,10 +281,11 @@ def test_no_figure_can_be_changed_unnoticed(texts: dict[str, str], claims: list[
         match = re.search(pattern, texts[name])
         assert match, f"{name} has no {pattern!r}"
         places += [(name, match.span(group + 1)) for group, value in enumerate(expected) if value is not None]
-    for row in re.finditer(r"^\| (?!notebook |base model|.*<br>).*[^-:|\s].*\|$", texts["README.md"], re.MULTILINE):
-        start = row.start()
-        places += [("README.md", (start + m.start(), start + m.end())) for m in re.finditer(r"\d[\d.,]*", row[0])]
-    assert len(places) > 80
+    for name in ("README.md", "README.zh-CN.md"):
+        for row in re.finditer(r"^\| (?!notebook |base model|.*<br>).*[^-:|\s].*\|$", texts[name], re.MULTILINE):
+            start = row.start()
+            places += [(name, (start + m.start(), start + m.end())) for m in re.finditer(r"\d[\d.,]*", row[0])]
+    assert len(places) > 150
     before = wrong(texts, claims)
     for name, (start, end) in places:
         text = texts[name]

@@ -23,9 +23,9 @@ from course_lib.generation import (
     iter_poems,
     log_likelihood,
     prompt_ids,
-    rank,
     reply,
     room_in,
+    score_of,
     settings_for,
     write,
 )
@@ -72,7 +72,9 @@ def test_test_titles_give_the_same_poems_in_a_batch_of_64_and_in_smaller_ones(sh
     assert sum(a != b.text for a, b in zip(alone, batch[::8], strict=True)) <= 1
 
 
-@pytest.mark.parametrize("chosen", [GenerationSettings(1, top_p=0.8, seed=s, max_new_tokens=30) for s in (0, 1)])
+@pytest.mark.parametrize(
+    "chosen", [GenerationSettings(temperature=1, top_p=0.8, seed=s, max_new_tokens=30) for s in (0, 1)]
+)
 @torch.inference_mode()
 def test_a_poem_is_what_the_plain_model_writes(checkpoint: Checkpoint, chosen: GenerationSettings) -> None:
     tokenizer = checkpoint.tokenizer
@@ -106,7 +108,8 @@ def test_special_tokens_are_never_written(checkpoint: Checkpoint) -> None:
     tokenizer = checkpoint.tokenizer
     forbidden = [i for i in tokenizer.special_tokens if i != tokenizer.eos_id]
     always(checkpoint, *forbidden)  # a model that wants nothing else
-    for chosen in (GenerationSettings(2, top_p=1, max_new_tokens=50), GenerationSettings(0, max_new_tokens=50)):
+    for temperature in (2, 0):
+        chosen = GenerationSettings(temperature=temperature, top_p=1, max_new_tokens=50)
         limits = generation_limits(checkpoint)._replace(end_id=None)
         *_, texts = generate(checkpoint.model, [tokenizer.encode("江")], chosen, limits)
         assert len(texts[0]) == 50
@@ -251,6 +254,13 @@ def test_stop_ends_a_poem_at_the_next_character(checkpoint: Checkpoint) -> None:
     assert (poem.text, poem.reason) == ("江江江", "stopped")
 
 
+def test_while_a_poem_is_written_again_it_has_not_ended(checkpoint: Checkpoint) -> None:
+    poem = write(checkpoint, "江月", GenerationSettings(temperature=0, max_new_tokens=3))
+    first = "".join(poem)
+    assert [poem.reason for _ in poem] == [None] * len(first)
+    assert (poem.text, poem.reason is None) == (first, False)
+
+
 def test_a_poem_ends_after_a_text_that_stops_it(checkpoint: Checkpoint) -> None:
     """Not because the prompt ends with that text; the other poems of the batch stay as they are."""
     chosen = GenerationSettings(temperature=1)
@@ -264,7 +274,7 @@ def test_a_poem_ends_after_a_text_that_stops_it(checkpoint: Checkpoint) -> None:
     always(checkpoint, last)
     prompt = [*prompt_ids(checkpoint, TITLES[0]), first]
     limits = GenerationLimits(end_id=None, stop=(first, last))
-    *_, texts = generate(checkpoint.model, [prompt], GenerationSettings(0, max_new_tokens=3), limits)
+    *_, texts = generate(checkpoint.model, [prompt], GenerationSettings(temperature=0, max_new_tokens=3), limits)
     assert texts == [[last] * 3]
 
 
@@ -344,7 +354,7 @@ def test_the_best_of_several_candidates_is_kept_and_more_candidates_are_no_worse
     assert list(iter_poems(checkpoint, TITLES, chosen, candidates=4, batch_size=5)) == best
     assert [poem.text for poem in best] != [poem.text for poem in single]
     more = list(iter_poems(checkpoint, TITLES, chosen, candidates=8))
-    assert all(rank(eighth) >= rank(fourth) for eighth, fourth in zip(more, best, strict=True))
+    assert all(score_of(eighth) >= score_of(fourth) for eighth, fourth in zip(more, best, strict=True))
 
 
 def test_the_best_of_several_is_streamed_once_all_are_written_and_can_be_stopped_before(checkpoint: Checkpoint) -> None:
@@ -381,7 +391,7 @@ def test_rank_puts_whole_poems_first_then_rhyme_then_tones_then_likelihood() -> 
         WrittenPoem(rhyming, "length", -0.5),
         WrittenPoem("江", "length", -0.1),
     ]
-    assert sorted(ranked, key=rank, reverse=True) == ranked
+    assert sorted(ranked, key=score_of, reverse=True) == ranked
 
 
 def test_each_title_may_have_a_seed_of_its_own(checkpoint: Checkpoint) -> None:
@@ -461,7 +471,10 @@ def test_a_model_of_ones_own_data_may_repeat_its_characters(checkpoint: Checkpoi
     own = replace(checkpoint, instructions=(POEM, replace(POEM, name="own-1", given="text")))
     for model, is_same in ((own, True), (checkpoint, False)):
         free, held = (
-            [w.text for w in iter_poems(model, TITLES, GenerationSettings(1.0, 1.0, presence_penalty=penalty))]
+            [
+                w.text
+                for w in iter_poems(model, TITLES, GenerationSettings(temperature=1, top_p=1, presence_penalty=penalty))
+            ]
             for penalty in (0, 100)
         )
         assert (free == held) is is_same

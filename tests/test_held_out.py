@@ -8,7 +8,7 @@ from by_hand import base_model, nats, with_more
 
 from course_lib.checkpoints import Checkpoint
 from course_lib.engine.machine import Machine
-from course_lib.evaluation.held_out import held_out_loss, loss_rows, losses, plain, unknown_share
+from course_lib.evaluation.held_out import general_instructions, held_out_loss, loss_rows, losses, unknown_share
 from course_lib.evaluation.metrics import Estimate
 from course_lib.instructions import ALL, POEM, Instruction
 from course_lib.poems import Poem
@@ -45,9 +45,9 @@ def test_each_poem_is_read_under_the_instruction_that_it_answers(checkpoint: Che
 def test_models_of_few_and_of_many_instructions_read_couplets_under_the_same_prompts(
     checkpoint: Checkpoint, poems: list[Poem]
 ) -> None:
-    assert [row.name for row in plain(MANY)] == ["poem", "old-style", "mixed"]
-    assert plain(ALL) == list(ALL)
-    assert plain(FORMS) == []
+    assert [row.name for row in general_instructions(MANY)] == ["poem", "old-style", "mixed"]
+    assert general_instructions(ALL) == list(ALL)
+    assert general_instructions(FORMS) == []
     few, many = (held_out_loss(checkpoint.with_roles(taught), poems) for taught in (ALL, MANY))
     assert many == few
 

@@ -161,10 +161,10 @@ def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
         ("rhyme", "instruction rhyme takes an argument: rhyme=…"),
         ("rhyme=", "instruction rhyme takes an argument: rhyme=…"),
         ("poem=東", "instruction poem takes no argument: poem"),
-        ("rhyme=dog", "There is no rhyme group 'dog'. Choose from 東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽"),
-        ("rhyme=東冬", "There is no rhyme group '東冬'. Choose from 東冬江支微"),
-        ("rhyme=春", "There is no rhyme group '春'. Choose from 東冬江支微"),  # it is in the group 真
-        ("rhyme=董", "There is no rhyme group '董'"),  # no level tone
+        ("rhyme=dog", "押韻 cannot be 'dog'. Choose from 東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽"),
+        ("rhyme=東冬", "押韻 cannot be '東冬'. Choose from 東冬江支微"),
+        ("rhyme=春", "押韻 cannot be '春'. Choose from 東冬江支微"),  # it is in the group 真
+        ("rhyme=董", "押韻 cannot be '董'"),  # no level tone
         ("acrostic=abcd", "'abcd' may hold Chinese characters only, such as 春夏秋冬."),
         ("acrostic=春 夏", "'春 夏' may hold Chinese characters only"),
         ("title,rhyme=東", "title, rhyme=東: only clauses can be added, and only to poems on titles"),
@@ -175,6 +175,11 @@ def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
 def test_what_cannot_be_asked_is_refused(asked: str, says: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(says)):
         find(asked, MANY)
+
+
+def test_the_arguments_of_a_row_do_not_depend_on_its_name() -> None:
+    own = Instruction("rhyme", "韻腳字", ("，韻腳用「{}」",), kind="clause")
+    assert own.about("風").wording == "，韻腳用「風」"
 
 
 def test_the_choices_name_arguments_and_no_turns() -> None:
@@ -225,5 +230,9 @@ def test_instructions_that_were_stored_equal_those_of_the_library() -> None:
     assert from_rows(to_rows(own)) == own
     with pytest.raises(ValueError, match="a name, a label and a list of wordings"):
         from_rows([{**to_rows(own)[0], "given": "novel"}])
+    clause = (Instruction("without", "不用", ("，不用「{}」字", "，避開「{}」"), kind="clause", one_answer=True),)
+    assert from_rows(to_rows(clause)) == clause
+    with pytest.raises(ValueError, match="a name, a label and a list of wordings"):
+        from_rows([{**to_rows(own)[0], "kind": "song"}])
     (odd,) = from_rows([{"name": "rhyme", "label": "x", "wordings": ["，{}{y}"]}])
     assert odd.about("東").wording == "，東{y}"

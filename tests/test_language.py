@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,17 +11,19 @@ from html import unescape
 from pathlib import Path
 from string import Formatter
 from textwrap import fill
+from types import SimpleNamespace
 from typing import Any, get_args
 from unicodedata import east_asian_width
 
 import ipywidgets as widgets
 import pytest
+import torch
 import typer
 from matplotlib.text import Text
 from opencc import OpenCC
 
 from course_lib import paths, show
-from course_lib.__main__ import FRAME, OS_ERRORS, app, framed, main, spaced
+from course_lib.__main__ import FRAME, app, framed, main, spaced
 from course_lib.chat import Chat
 from course_lib.checkpoints import Checkpoint
 from course_lib.checks import verdict
@@ -28,18 +31,20 @@ from course_lib.checks.instructing import ACROSTICS
 from course_lib.commands.chat import COMMANDS
 from course_lib.commands.options import MISSING
 from course_lib.commands.pairs import NO_PAIR
+from course_lib.commands.progress import narrated
 from course_lib.commands.write import ENDINGS, OTHER
-from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, side_by_side, table_rows
+from course_lib.engine.machine import Machine
+from course_lib.evaluation.metrics import METRICS, Estimate, Evaluation, table_rows, text_table
 from course_lib.evaluation.novelty import PoemIndex
 from course_lib.evaluation.pairs import PairFigures
 from course_lib.instructions import OLD_STYLE, POEM, Given, find
 from course_lib.language import chinese, is_chinese, say, sentences
 from course_lib.losses import Loss
 from course_lib.poems import Poem, load_poems
-from course_lib.prosody import RULES, scan
+from course_lib.prosody import RULES, Fault, scan
 from course_lib.roles import within
 from course_lib.show import plots
-from course_lib.show.annotate import LEGEND, SIGNS, nearest_note, shape, sound
+from course_lib.show.annotate import LEGEND, SIGNS, nearest_note, shape, signed_rows, sound
 from course_lib.show.chat_box import BUTTONS, ChatBox, chat_html
 from course_lib.show.choice_box import BUTTONS as CHOICES
 from course_lib.show.choice_box import ChoiceBox, choice_html
@@ -55,7 +60,7 @@ SAYING = {"say", "caption", "exercise"}
 # Sentences that stand in a table of the code, and the expressions by which `say` and `caption` are given one of them.
 TABLES = {LEGEND, *RULES, *RULES.values(), *BUTTONS, *CHOICES}
 TABLES |= {text for state in STATES.values() for text in state if text} | {t for m in METRICS.values() for t in m}
-TABLES |= {*FRAME, *OS_ERRORS}
+TABLES |= {*FRAME, "No such file or directory", "Is a directory", "Not a directory", "File exists", "Permission denied"}
 TABLES |= {*ENDINGS.values(), OTHER, MISSING, NO_PAIR, COMMANDS, "user", "assistant", *get_args(Given)}
 TABLES |= {*verdict.SIGNS, verdict.DOTS, verdict.NOTHING, *ACROSTICS}
 FROM_TABLES = {"DOTS", "NOTHING", "self.state", "right", "hint"}
@@ -122,6 +127,15 @@ def test_without_the_variable_the_folder_of_the_chinese_notebooks_does(
     for other in (folder.parent, tmp_path):
         monkeypatch.chdir(other)
         assert not is_chinese()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete a folder in use")
+def test_in_a_folder_that_was_deleted_the_language_is_english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COURSE_LANG", raising=False)
+    (folder := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert not is_chinese()
 
 
 def test_values_are_filled_in_and_may_hold_braces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +368,7 @@ def test_an_error_of_the_system_is_chinese(
         ("pretrain --patience 2 --evaluate-every 0", "`patience` 是 2，可是 `evaluate_every` 是 0"),
         ("pretrain --dynasties ming", "'ming' 的诗没有 'train' 这一部分"),
         ("write spring", "spring：题目里没有汉字"),
-        ("write 春 --instruction rhyme", "没有 'rhyme' 这条指令"),
+        ("write 春 --instruction rhyme", "这个模型没学过指令 'rhyme'，它学过的有：poem"),
         ("write 春 --instruction poem=东", "指令 poem 后面不带参数"),
         ("average no --out {tmp}", "no/MODEL_CARD.md：没有这个文件；这里需要：模型卡"),
         ("prefer no.jsonl", "no.jsonl：没有这个文件或文件夹"),
@@ -418,6 +432,30 @@ def texts(widget: Any) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("in_chinese")
+def test_the_marks_of_a_verdict_and_of_a_tooltip_are_chinese() -> None:
+    shown = verdict.Verdict("not attempted", "<b>")
+    assert repr(shown) == "还没做：<b>"
+    assert "<b>○ 还没做</b>：&lt;b&gt;</div>" in shown._repr_html_()
+    broken = scan(TOWER)._replace(tone_faults=(Fault("opposition", 0, 4), Fault("three level tones", 0, 4)))
+    assert re.findall('title="(.*?)"', str(signed_rows(TOWER, broken))) == ["失对；三平尾"]
+
+
+@pytest.mark.usefixtures("in_chinese")
+def test_the_progress_of_a_run_is_chinese(capsys: pytest.CaptureFixture[str]) -> None:
+    report = SimpleNamespace(step=50, loss=Loss(3.5, 3.6), seconds=1.0, tokens_per_second=2973.0, evaluation=None)
+    machine = Machine(torch.device("cpu"), torch.float32, compiled=True)
+    trainer = SimpleNamespace(machine=machine, settings=SimpleNamespace(steps=100))
+    folder = SimpleNamespace(steps_taken=lambda: 0)
+    for made, compiles in ((machine, True), (replace(machine, compiled=False), False)):
+        trainer.machine = made
+        assert [*narrated([report], trainer, folder, measure=False)] == [report]  # type: ignore[list-item, arg-type]
+        first, *others = capsys.readouterr().err.splitlines()
+        assert re.match(r"设备 cpu（\d+ 个线程），矩阵乘法用 float32，", first)
+        assert ["编译" in line for line in others] == [True, False][1 - compiles :]
+        assert others[-1] == "第 50 步，共 100 步：损失 3.500；2,973 词元/秒，还要 0 分钟"
+
+
+@pytest.mark.usefixtures("in_chinese")
 def test_the_title_box_is_chinese(checkpoint: Checkpoint) -> None:
     box = TitleBox(replace(checkpoint, instructions=(POEM, OLD_STYLE)))
     shown = [text for text in [*texts(box), repr(box)] if text]
@@ -447,6 +485,7 @@ def test_the_chat_box_is_chinese(checkpoint: Checkpoint) -> None:
         chat.reply()
         chat.answered("水" * 20)
     assert "已读不到" in (page := chat_html(chat, "end"))
+    assert set(re.findall('<div lang="([^"]*)" style="[^"]*">(?:用户|助手)', page)) == {"zh-Hans"}
     assert left_over(page) == set()
     box.message.value = ""
     box.send()
@@ -576,9 +615,9 @@ def test_the_table_of_metrics_is_chinese_and_its_columns_stay_columns() -> None:
     for row in table_rows(EVERY):
         assert not {*ENGLISH.findall("".join(row))} - {"nat"}
     assert [row[0] for row in table_rows(EVERY, "Own work")] == ["自己写的", "", ""]  # asked for by its English name
-    head, *rows = side_by_side(EVERY).splitlines()
+    head, *rows = text_table(EVERY).splitlines()
     start = head.index("all")  # the head has no Chinese
-    labels = [row[: re.search(r"\d+\.\d+ \[", row).start()] for row in rows]  # type: ignore[union-attr]
+    labels = [row[: re.search(r"[\d.]+ \[", row).start()] for row in rows]  # type: ignore[union-attr]
     assert {len(label) + len(re.findall("[一-龥，、]", label)) for label in labels} == {start}  # Chinese is two wide
 
 

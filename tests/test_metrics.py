@@ -12,8 +12,8 @@ from course_lib.evaluation.metrics import (
     Estimate,
     Evaluation,
     bootstrap_mean,
-    side_by_side,
     table_rows,
+    text_table,
     without_none,
 )
 
@@ -75,7 +75,7 @@ TWO = {
 
 
 def test_a_table_has_every_estimate_in_its_column() -> None:
-    head, *rows = side_by_side(TWO).splitlines()
+    head, *rows = text_table(TWO).splitlines()
     places = [head.index("one"), head.index("two")]
     cells = [[row[a:b].strip() for a, b in pairwise([0, *places, None])] for row in rows]
     assert [" ".join(label.split()) for label, *_ in cells] == [
@@ -84,8 +84,8 @@ def test_a_table_has_every_estimate_in_its_column() -> None:
         "Own work longest shared run (characters)",
         "Loss response (nats/char.)",
     ]
-    assert [one for _, one, _ in cells] == ["50.0 [25.0, 75.0]", "", "", "3.812"]
-    assert [two for _, _, two in cells] == ["100.0", "25.0", "3.46 [3.00, 4.00]", ""]
+    assert [one for _, one, _ in cells] == ["50 [25, 75]", "", "", "3.812"]
+    assert [two for _, _, two in cells] == ["100", "25", "3.46 [3.00, 4.00]", ""]
 
 
 def test_a_question_is_named_once_above_all_its_metrics() -> None:
@@ -113,7 +113,7 @@ def test_the_table_of_one_evaluation_names_no_column() -> None:
         "by",
         "itself",
         "(%)",
-        "50.0",
-        "[25.0,",
-        "75.0]",
+        "50",
+        "[25,",
+        "75]",
     ]

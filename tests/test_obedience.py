@@ -164,7 +164,7 @@ def test_an_answer_that_did_not_end_does_not_count(checkpoint: Checkpoint, monke
         found = measure_obedience(taught, [TOWER, LUTE, LONG], 2, GenerationSettings(seed=7))
         assert [found[row].taught.value for row in ("quatrain-5", "title")] == [share, 0]
         batches = {settings: len(prompts) for prompts, settings in asked if prompts}  # two titles, two wordings
-        assert batches == {GenerationSettings(seed=7): 4, GenerationSettings(0.0, seed=7): 4}
+        assert batches == {GenerationSettings(seed=7): 4, GenerationSettings(temperature=0, seed=7): 4}
 
 
 def test_a_conversation_that_fills_the_context_is_not_asked(
@@ -188,11 +188,11 @@ def test_an_untrained_model_obeys_nothing(checkpoint: Checkpoint) -> None:
 
 def test_the_table_has_both_wordings() -> None:
     rows = {"rhyme": Obedience(Estimate(0.5, (0.4, 0.6)), Estimate(0.25, (0.1, 0.3)))}
-    assert " ".join(obedience_table(rows).split()[-7:]) == "rhyme 50.0 [40.0, 60.0] 25.0 [10.0, 30.0]"
+    assert " ".join(obedience_table(rows).split()[-7:]) == "rhyme 50 [40, 60] 25 [10, 30]"
 
 
 def test_an_instruction_with_one_wording_has_no_other_figure(checkpoint: Checkpoint) -> None:
     found = measure_obedience(checkpoint.with_roles(ALL), [TOWER], 1, GenerationSettings(max_new_tokens=3))
     assert [(name, row.held_out) for name, row in found.items()] == [("old-style", None)]
     assert measure_obedience(checkpoint.with_roles([POEM]), [TOWER], 1) == {}
-    assert obedience_table(found).split()[-4:] == ["old-style", "0.0", "[0.0,", "0.0]"]
+    assert obedience_table(found).split()[-4:] == ["old-style", "0", "[0,", "0]"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.instructions import OLD_STYLE, POEM, answered_by
+from course_lib.instructions import OLD_STYLE, POEM, answered_by, find
 from course_lib.poems import Poem
 from course_lib.roles import Conversation, example_segments, message_segments, prompt_segments
 from course_lib.tasks.own_data import marked, read_conversations, survey, taught_by
@@ -86,8 +86,8 @@ def test_a_line_ends_only_where_a_json_line_ends(tmp_path: Path, character: str)
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("{", "Expecting property name"),
-        ("春夜喜雨", "Expecting value"),
+        ("{", "this is not JSON: see character 2"),
+        ("春夜喜雨", "this is not JSON: see character 1"),
         ("[" * 100_000, "recursion"),
         ("[]", 'a line has "messages" (a list), or "instruction", "output" and perhaps "input" (texts)'),
         ('{"instruction": "a\\ud800", "output": "江"}', "surrogates not allowed"),
@@ -164,6 +164,12 @@ def test_at_most_ten_lines_are_kept_and_labels_are_short() -> None:
     assert len({row.name for row in taught}) == 10
     assert {row.label.partition(": ")[2] for row in taught} == {line[:12] for line in [lines[11], *lines[:9]]}
     assert len({row.label for row in taught}) == 10
+
+
+@pytest.mark.parametrize("line", ["你是唐詩專家，請回答", "a,b", "甲=乙"])
+def test_a_label_chooses_its_instruction(line: str) -> None:
+    taught = taught_by([talk_of(("system", line), ("assistant", "江"))])
+    assert find(taught[0].label, taught).wording == line
 
 
 JSON = st.recursive(

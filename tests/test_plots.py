@@ -171,6 +171,27 @@ def test_chance_is_drawn_where_titles_are_compared_and_nowhere_else() -> None:
     assert chances(("rhymes",)) == []
 
 
+def test_the_legend_names_the_dotted_line_where_there_is_one() -> None:
+    def named(names: tuple[str, ...]) -> list[str]:
+        (legend,) = comparison_figure({"a": Evaluation(dict.fromkeys(names, Estimate(0.5)), 1)}, names).figure.legends
+        return [text.get_text() for text in legend.get_texts()]
+
+    assert named(("rhymes", "own_title_wins")) == ["a", "chance"]
+    assert named(("rhymes",)) == ["a"]
+
+
+@pytest.mark.parametrize("count", range(1, len(STYLES) + 1))
+def test_the_dots_of_a_row_stay_in_its_middle_and_every_second_row_is_shaded(count: int) -> None:
+    names = ("ended", "rhymes", "regulated", "strange")
+    columns = {str(i): Evaluation(dict.fromkeys(names, Estimate(0.5, (0.4, 0.6))), 1) for i in range(count)}
+    (axes,) = comparison_figure(columns, names).figure.axes
+    places = [start[1] for start, _ in segments(axes)]
+    assert len({*places}) == 4 * count
+    assert max(abs(place - round(place)) for place in places) <= 0.3
+    shaded = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+    assert [sorted((round(box.y0, 6), round(box.y1, 6))) for box in shaded] == [[0.5, 1.5], [2.5, 3.5]]
+
+
 def test_evaluations_differ_by_more_than_colour() -> None:
     (axes,) = comparison_figure(COLUMNS).figure.axes
     assert len({line.get_marker() for line in axes.lines}) == len(COLUMNS)
@@ -225,6 +246,16 @@ def test_margin_and_gains_accuracy_and_distance_are_each_at_their_values() -> No
         "accuracy": ("accuracy, %", [0, 4, 8], [0.0, 75.0, 87.5]),
         "distance": ("distance,\nnats per token", [0, 4, 8], [0.0, 0.125, 0.25]),
     }
+
+
+def test_the_accuracy_of_a_coin_is_a_dotted_line() -> None:
+    dotted = {
+        axes.get_ylabel(): [
+            float(np.asarray(line.get_ydata())[0]) for line in axes.lines if line.get_linestyle() == ":"
+        ]
+        for axes in preference_figure(PAIR_ROWS).figure.axes[1:]
+    }
+    assert dotted == {"accuracy, %": [50], "distance,\nnats per token": []}
 
 
 def test_the_legend_names_the_three_curves_that_share_their_axes() -> None:

@@ -256,6 +256,22 @@ def test_the_best_weights_survive_a_kill(overfitting: NewTrainer, tmp_path: Path
     assert all(torch.equal(mine, ends[1][name]) for name, mine in ends[0].items())
 
 
+@pytest.mark.parametrize("first", [{"patience": 2}, {"patience": 2, "steps": 12}])
+def test_a_run_that_ended_with_its_best_weights_goes_on_from_its_last_ones(
+    first: dict[str, int], overfitting: NewTrainer, tmp_path: Path
+) -> None:
+    """More patience, or more steps: the run is the one that had them from the start."""
+    whole = overfitting(patience=20)
+    losses = [report.loss for report in whole]
+    ended = overfitting(**first)
+    begun = list(RunFolder(tmp_path).run(ended))
+    assert 0 < ended.best_step < ended.step < 40
+    resumed = overfitting(patience=20)
+    went_on = list(RunFolder(tmp_path).run(resumed))
+    assert [report.loss for report in [*begun, *went_on]] == losses
+    assert (resumed.best_step, resumed.evaluate()) == (whole.best_step, whole.evaluate())
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 
 

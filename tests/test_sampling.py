@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,10 @@ def test_only_what_has_a_probability_is_drawn(
     if max(logits) == -float("inf"):
         return
     row = torch.tensor([logits])
-    token = draw(row.numpy(), text_key(seed, 0, [1]), GenerationSettings(temperature, top_p, top_k, min_p=min_p))[0]
+    chosen = GenerationSettings(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
+    token = draw(row.numpy(), text_key(seed, 0, [1]), chosen)[0]
     # A token just at a limit may fall on either side, by rounding.
-    wider = GenerationSettings(temperature, min(1, top_p + 1e-5), top_k, min_p=max(0, min_p - 1e-5))
+    wider = replace(chosen, top_p=min(1, top_p + 1e-5), min_p=max(0, min_p - 1e-5))
     assert next_token_probabilities(row, wider)[0, token] > 0
 
 

@@ -297,7 +297,12 @@ def test_set_up_runs_once_and_again_when_its_files_change(clone: Path, target: s
 def test_an_index_for_pytorch_is_used_when_given_and_only_then(clone: Path) -> None:
     shutil.rmtree(clone / ".venv")
     assert "index" not in make(clone, "-n", "lab").stdout
-    assert "--extra-index-url some-index " in make(clone, "-n", "lab", "TORCH_INDEX=some-index").stdout
+    planned = make(clone, "-n", "lab", "TORCH_INDEX=some-index").stdout
+    (alone,) = [line for line in planned.splitlines() if "index" in line]
+    assert alone.endswith(" --constraint constraints.txt --no-deps --index-url some-index torch")
+    assert planned.index(alone) < planned.index(
+        "--editable"
+    )  # then pip finds it there, and asks its own index for the rest
 
 
 def fake_python(folder: Path, version: tuple[int, int, int]) -> str:

@@ -137,6 +137,12 @@ def test_a_table_sets_numbers_to_the_right_and_words_to_the_left() -> None:
     assert [cell.text for cell in page(html).iter("th")] == ["split", "poems", "share"]
 
 
+def test_no_row_of_a_table_ends_within_an_interval() -> None:
+    html = show.table(["", "", ""], [["93 [87, 97]", "0.1 [-0.5, 0.7]", "春, 夏 and 2, 3"]])
+    found = [cell.text for cell in page(html).iter("td")]
+    assert found == ["93 [87,\N{NO-BREAK SPACE}97]", "0.1 [-0.5,\N{NO-BREAK SPACE}0.7]", "春, 夏 and 2, 3"]
+
+
 def test_a_row_that_does_not_fit_its_header_is_refused() -> None:
     with pytest.raises(ValueError, match="a row has 1 cells, the header has 2"):
         show.table(["a", "b"], [("only one",)])
@@ -160,6 +166,12 @@ def test_a_chat_window_hides_the_system_message() -> None:
     assert [side for found in sides for side in found] == ["right", "left"]
     with pytest.raises(ValueError, match="1 translations for 3 messages"):
         show.chat(messages, ["listen"])
+
+
+def test_a_poem_in_a_chat_window_keeps_its_rows() -> None:
+    html = show.chat([{"role": "assistant", "content": RAIN.text}])
+    (bubble,) = (div for div in page(html).iter("div") if div.text == RAIN.text)
+    assert "white-space:pre-line" in bubble.get("style", "")
 
 
 # --- pieces ---------------------------------------------------------------------------------------

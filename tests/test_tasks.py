@@ -161,6 +161,12 @@ def test_a_beginning_is_one_line_or_two_without_the_last_mark() -> None:
     assert NAMED["continue"].obeyed(Exchange("白日依山盡，黃河入海流。", TOWER.couplets[1]))  # a person types the mark
 
 
+def test_a_beginning_ends_with_a_line_where_a_row_has_one_line() -> None:
+    odd = Poem("", "", ("夫子何爲者？", "栖栖一代中。地猶鄹氏邑，宅即魯王宮。"))
+    made = {NAMED["continue"].exchange(odd, Random(seed)).given for seed in range(20)}
+    assert made == {"夫子何爲者", "夫子何爲者？\n栖栖一代中"}
+
+
 def test_a_couplet_has_opposite_tones_and_no_shared_character() -> None:
     shared = Poem("", "", ("白日依山盡，黃河入山流。", *TOWER.couplets))
     assert parallel_couplets(shared) == [("白日依山盡", "黃河入海流"), ("欲窮千里目", "更上一層樓")]

@@ -124,7 +124,7 @@ def test_typed_text_never_becomes_html(where: str, state: State) -> None:
     assert "<script>\"&'</script>" in Page(html).text.replace("\n", "")
 
 
-SETTINGS = GenerationSettings(1.3, 0.9, seed=5)
+SETTINGS = GenerationSettings(temperature=1.3, top_p=0.9, seed=5)
 
 
 def best_of(checkpoint: Checkpoint, candidates: int) -> WrittenPoem:
@@ -174,7 +174,7 @@ def test_the_poem_is_that_of_write_with_the_settings_of_the_fields(box: TitleBox
     box.temperature.value, box.top_p.value, box.seed.value = 1.3, 0.6, 5
     box.write_button.click()
     box.wait()
-    stream = write(checkpoint, "山雨", GenerationSettings(1.3, 0.6, seed=5))
+    stream = write(checkpoint, "山雨", GenerationSettings(temperature=1.3, top_p=0.6, seed=5))
     list(stream)
     assert box.page.value == final_page(stream.text, stream.reason)
     assert resting(box)
@@ -287,7 +287,7 @@ def test_another_writes_with_the_next_seed_and_shows_it(box: TitleBox, checkpoin
     for seed in (1, 2):
         box.another_button.click()
         box.wait()
-        stream = write(checkpoint, "山雨", GenerationSettings(1.3, seed=seed))
+        stream = write(checkpoint, "山雨", GenerationSettings(temperature=1.3, seed=seed))
         list(stream)
         assert box.seed.value == seed
         assert box.page.value == final_page(stream.text, stream.reason)

@@ -522,7 +522,7 @@ def test_a_batch_with_nothing_to_learn_is_an_error(new_trainer: NewTrainer, reci
     masked = Given([Batch(ids, torch.full_like(ids, IGNORE), torch.ones_like(ids, dtype=torch.bool))])
     trainer = new_trainer(recipe=replace(recipe, batches=masked))
     kept = weights(trainer)
-    with pytest.raises(ValueError, match="step 0: no token of this batch is to be learned"):
+    with pytest.raises(ValueError, match="step 1: no token of this batch is to be learned"):
         next(iter(trainer))
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights(trainer).items())
     assert (trainer.step, trainer.tokens_seen) == (0, 0)

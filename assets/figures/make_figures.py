@@ -78,6 +78,10 @@ class Drawing:
             f'text-anchor="{anchor}"{style} xml:space="preserve">{escape(text)}</text>'
         )
 
+    def gloss(self, x: float, y: float, text: str) -> None:
+        """An English translation, for readers who do not read Chinese."""
+        self.text(x, y, "" if is_chinese() else text, size=13.5, fill=QUIET, italic=True)
+
     def column(self, x: float, y: float, text: str, *, size: float = 18, fill: str = INK) -> None:
         """Chinese characters from top to bottom, centred on `x`."""
         for i, character in enumerate(text):
@@ -286,7 +290,7 @@ def _draw_window(d: Drawing) -> None:
     ):
         d.box(x, y, width, 62, fill=fill, radius=14)
         d.text(x + 16, y + 27, text, font=SERIF, size=17)
-        d.text(x + 16, y + 49, gloss, size=13.5, fill=QUIET, italic=True)
+        d.gloss(x + 16, y + 49, gloss)
     d.box(44, 380, 240, 38, fill="#ffffff", stroke=QUIET, radius=19)
     d.text(60, 404, "…", size=18, fill=QUIET)
     d.path("M262 392 l12 7 l-12 7 l3 -7 z", stroke=JADE, width=2)
@@ -307,7 +311,7 @@ def _draw_messages(d: Drawing) -> None:
         d.text(438, y + 27, role, font=MONO, size=14.5, bold=True, fill=JADE)
         d.text(364, y + 53, "content", font=MONO, size=13.5, fill=QUIET)
         d.text(438, y + 53, content, font=SERIF, size=16.5)
-        d.text(438, y + 76, gloss, size=13.5, fill=QUIET, italic=True)
+        d.gloss(438, y + 76, gloss)
         y += height + 8
 
 

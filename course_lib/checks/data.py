@@ -100,7 +100,7 @@ def labels(answer: Answer) -> Iterator[str]:
 def padded(answer: Answer) -> Iterator[str]:
     """An example filled up to a width: its ids and its labels."""
     ids, given, end = [90, 7, 8, 2], [IGNORE, 7, 8, 2], 2
-    for width, pad in ((7, 0), (4, 0), (6, 1)):
+    for width, pad in ((7, 0), (4, 0), (6, 1), (6, 7)):
         found_ids, found_labels = answer(ids.copy(), given.copy(), width, pad)
         fill = width - len(ids)
         if len(found_ids) != width or len(found_labels) != width:
@@ -108,8 +108,9 @@ def padded(answer: Answer) -> Iterator[str]:
             yield say("both lists must have {width} values; yours have {ids} and {labels}", **n)
         if fill and found_ids[len(ids) :] == [end] * fill:
             yield say("you filled the row with end marks, so it ends more than once; use pad_id")
-        if end not in found_labels:
-            yield say("the real end mark must stay a label: mask places, not values")
+        if not {*given[1:]} <= {*found_labels}:
+            case = {"pad": pad, "given": given, "found": found_labels}
+            yield say("with pad_id {pad}, the labels {given} became {found}: mask places, not values", **case)
         if found_ids != ids + [pad] * fill:
             yield say("the ids come first and unchanged, then pad_id; yours are {ids}", ids=found_ids)
         if found_labels != given + [IGNORE] * fill:

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 
+from course_lib import paths
+from course_lib.checkpoints import load_checkpoint
 from course_lib.checks.verdict import Answer, Judged, exercise, number
 from course_lib.evaluation import bootstrap_mean
+from course_lib.generation import iter_poems
 from course_lib.language import say, sentences
 from course_lib.poems import load_poems
+from course_lib.prosody import is_well_formed
 from course_lib.sampling import GenerationSettings
 
 # Each word with its level-tone groups; each group is one character. 雪 and 月 are in none.
 GROUPS = {"聲": "庚", "明": "庚", "光": "陽", "花": "麻", "涯": "麻佳支", "家": "麻", "柴": "佳", "雪": "", "月": ""}
+GROUPS |= {"還": "刪先", "灣": "刪寒", "乾": "寒先"}
 
 
 @exercise("one group must hold all words, and a word does not rhyme with itself.")
@@ -20,7 +25,7 @@ def rhyming(answer: Answer) -> Iterator[str]:
         ("花涯家", True, say("涯 has several groups; one that it shares with all others is enough")),
         ("花柴涯", False, say("花 and 涯 share a group, but 柴 is not in it: look at every word")),
         ("聲明光", False, say("look at every word, not only at the first two")),
-        ("花涯柴", False, say("each word shares a group with the one before it, but does one group hold all three?")),
+        ("還灣乾", False, say("every two of them share a group, but does one group hold all three?")),
         ("聲明聲", False, say("聲 comes twice, and a word does not rhyme with itself")),
         ("明聲聲", False, say("聲 comes twice, and a word does not rhyme with itself")),
         ("雪月", False, say("neither word is in a level-tone group, so they share none and do not rhyme")),
@@ -51,25 +56,28 @@ def longest_run(answer: Answer) -> Iterator[str]:
             yield say("{text} and {other} share {n} in a row, you returned {found}: {hint}", **case)
 
 
+def experiments() -> Iterator[tuple[str, list[str], list[str]]]:
+    """Names, each with the usual poems and others. The first two pairs are made up: they touch, and they do not."""
+    for counts in ((13, 7), (15, 20)):  # so many are well formed
+        usual, others = (["白日依山盡，黃河入海流。"] * n + ["白日。"] * (20 - n) for n in counts)
+        yield say("made-up poems"), usual, others
+    model, titles = load_checkpoint(paths.FINETUNED), [poem.title for poem in load_poems("test")[:20]]
+    hot, seed = GenerationSettings(temperature=1.6, top_p=1.0, max_new_tokens=80), GenerationSettings(seed=1)
+    usual = [poem.text for poem in iter_poems(model, titles)]
+    for name, settings in ((say("temperature 1.6"), hot), (say("another seed"), seed)):
+        yield name, usual, [poem.text for poem in iter_poems(model, titles, settings)]
+
+
 @exercise()
 def experiment(answer: Answer) -> Iterator[str]:
-    """Poems under the usual settings and under others: which are well formed, and do the two intervals part?"""
-    titles = [poem.title for poem in load_poems("test")[:20]]
+    """Poems under the usual settings and under others: do the intervals of their share in good form part?"""
     told = ""
-    for name, settings in (
-        (say("temperature 1.6"), GenerationSettings(temperature=1.6, top_p=1.0, max_new_tokens=80)),
-        (say("another seed"), GenerationSettings(seed=1)),
-    ):
-        usual, changed, apart = answer(titles, settings)
-        if len(usual) != len(titles) or len(changed) != len(titles) or not {*usual, *changed} <= {True, False}:
-            yield say("for each of the {n} titles, say whether the poem is well formed: True or False", n=len(titles))
-        if not settings.seed and sum(usual) <= sum(changed):
-            yield say("{it} should spoil some poems; do the settings arrive? Do the usual answers come first?", it=name)
-        intervals = [found.interval for found in map(bootstrap_mean, (usual, changed)) if found and found.interval]
-        (low, high), (other_low, other_high) = intervals
+    for name, *texts in experiments():
+        means = [bootstrap_mean([is_well_formed(text) for text in written]) for written in texts]
+        (low, high), (other_low, other_high) = (mean.interval for mean in means if mean and mean.interval)
         n = {"low": low, "high": high, "to": other_high, "name": name, "from_": other_low}
         told = sentences(told, say("{name}: {from_:.0%} to {to:.0%}, beside the usual {low:.0%} to {high:.0%}.", **n))
-        if apart != (parted := high < other_low or other_high < low):
+        if (found := answer(*texts)) != (parted := high < other_low or other_high < low):
             touch = say("The last two intervals do not touch") if parted else say("The last two intervals touch")
-            yield sentences(told, say("{touch}; you returned {found}", touch=touch, found=apart))
+            yield sentences(told, say("{touch}; you returned {found}", touch=touch, found=found))
     raise Judged("right", sentences(told, say("Where two intervals touch, the difference may be chance.")))

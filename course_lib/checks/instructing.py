@@ -1,6 +1,6 @@
 """The exercises of notebook 7: what an instruction asks for, what a model still reads, a row of your own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -10,6 +10,7 @@ from course_lib import paths
 from course_lib.checkpoints import load_checkpoint
 from course_lib.checks.verdict import Answer, Judged, described, exercise
 from course_lib.engine.machine import Machine
+from course_lib.evaluation.metrics import bootstrap_mean
 from course_lib.generation import iter_poems
 from course_lib.instructions import POEM, Exchange, Instruction
 from course_lib.language import say, sentences
@@ -41,7 +42,7 @@ def is_acrostic(answer: Answer) -> Iterator[str]:
 @exercise("the oldest answers go, each with the request after it, and the title stays.")
 def kept_messages(answer: Answer) -> Iterator[str]:
     """The numbers of the messages that a model with little room still reads."""
-    cases = [([5, 2, 20, 4, 20, 4], 60, [0, 1, 2, 3, 4, 5]), ([5, 2, 20, 4, 20, 4], 40, [0, 1, 4, 5])]
+    cases = [([5, 2, 20, 4, 20, 4], 55, [0, 1, 2, 3, 4, 5]), ([5, 2, 20, 4, 20, 4], 31, [0, 1, 4, 5])]
     cases += [([5, 2, 20, 4, 20, 4, 20, 4], 40, [0, 1, 6, 7]), ([5, 2, 9, 4, 30, 4], 45, [0, 1, 4, 5])]
     cases += [([5, 2, 9, 4, 30, 4, 9, 4], 45, [0, 1, 6, 7])]
     for lengths, room, expected in cases:
@@ -57,6 +58,12 @@ def kept_messages(answer: Answer) -> Iterator[str]:
         if any((i in kept) != (i + 1 in kept) for i in range(2, len(lengths), 2)):
             yield say("{given}; an answer (2, 4, …) goes together with the request after it", given=given)
         yield say("{given}; the oldest answer goes first, and only as many as necessary", given=given)
+
+
+def rose(before: Sequence[float], after: Sequence[float]) -> bool:
+    """Whether the mean of the differences, title by title, is above 0 with its whole interval (notebook 6)."""
+    rise = bootstrap_mean([b - a for a, b in zip(before, after, strict=True)])
+    return bool(rise and rise.interval and rise.interval[0] > 0)
 
 
 @exercise()
@@ -83,15 +90,17 @@ def own_row(answer: Answer) -> Iterator[str]:
     recipe = conversing(start, talks, instructions=(*MANY, row), batch_size=4)
     titles = [poem.title for poem in load_poems("validation")[:24]]
     last = replace(row, wordings=row.wordings[-1:])
-    shares = []
+    obeyed = []
     for steps in (0, 40):
         if steps:
             settings = TrainingSettings(steps, learning_rate=1e-3, warmup_steps=2)
             list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
-        written = iter_poems(recipe.checkpoint, titles, instruction=last)
-        shares.append(sum(row.obeyed(Exchange(t, poem.text)) for t, poem in zip(titles, written, strict=True)))
-    n = {"of": len(titles), "n": shares}
+        texts = [poem.text for poem in iter_poems(recipe.checkpoint, titles, instruction=last)]
+        obeyed.append([bool(row.obeyed(Exchange(title, text))) for title, text in zip(titles, texts, strict=True)])
+    n = {"of": len(titles), "n": [sum(each) for each in obeyed]}
     told = say("it obeyed {n[0]} of {of} times before, and {n[1]} after 40 steps, in your last wording.", **n)
-    if shares[1] <= shares[0]:
-        yield sentences(told, say("Can the answer be seen in a poem at all, and does your rule find it?"))
-    raise Judged("right", told)
+    if not rose(*obeyed):
+        doubt = say("This may be chance. Can the answer be seen in a poem at all, and does your rule find it?")
+        yield sentences(told, doubt)
+    both = {"asked": last.wording, "found": texts[obeyed[1].index(True)].replace("\n", "")}
+    raise Judged("right", sentences(told, say("Asked: 「{asked}」. Found: 「{found}」. Do both say the same?", **both)))

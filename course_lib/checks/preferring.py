@@ -9,6 +9,7 @@ import torch
 
 from course_lib import paths
 from course_lib.checkpoints import load_checkpoint
+from course_lib.checks.instructing import rose
 from course_lib.checks.verdict import Answer, Judged, exercise, number
 from course_lib.engine.machine import Machine
 from course_lib.generation import WrittenPoem, iter_poems
@@ -44,7 +45,7 @@ def preference_loss(answer: Answer) -> Iterator[str]:
 
 
 PLOTS = [  # the step to keep, the least gain, and the plot: each step with the gains of chosen and rejected poems
-    (30, -2, [(0, 0, 0), (10, 2, -3), (20, 3, -8), (30, -1, -16), (40, -4, -25), (50, -3, -30)]),
+    (30, -2, [(0, 0, 0), (10, 2, -3), (20, -3, -8), (30, -2, -16), (40, -4, -25), (50, -3, -30)]),
     (10, 0, [(0, 0, 0), (5, 1, -1), (10, 4, -6), (15, 6, -2), (20, 5, -1)]),
     (0, -0.5, [(0, 0, 0), (8, -1, -4), (16, -5, -12)]),
 ]
@@ -80,24 +81,24 @@ def own_judge(answer: Answer) -> Iterator[str]:
 
     start = load_checkpoint(paths.INSTRUCTED)
     asked = requests(start.instructions, Random(1).sample(load_poems("train"), 40), plain=1)
-    pairs = [pair for pairs in iter_pairs(start, asked, judge, candidates=4, batch_size=16) for pair in pairs[:1]]
+    pairs = [pair for pairs in iter_pairs(start, asked, judge, batch_size=64) for pair in pairs[:1]]
     if len(pairs) < 20:
         yield say("only {n} of 40 titles made a pair: you give nearly all poems the same score", n=len(pairs))
     recipe = preference(start, pairs, batch_size=3)
-    new = requests(start.instructions, load_poems("test")[:24], plain=1)
-    means, in_form = [], []
+    new = requests(start.instructions, load_poems("test")[:100], plain=1)
+    scores, in_form = [], []
     for steps in (0, 20):
         if steps:
             settings = TrainingSettings(steps, learning_rate=3e-4, warmup_steps=2, weight_decay=0.0)
             list(Trainer(recipe, settings, Machine(start.device, torch.float32)))
         poems = list(iter_poems(recipe.checkpoint, [request.given for request in new]))
-        means.append(mean(judge(request, [poem])[0] for request, poem in zip(new, poems, strict=True)))
+        scores.append([judge(request, [poem])[0] for request, poem in zip(new, poems, strict=True)])
         in_form.append(sum(poem.reason == "end" and is_well_formed(poem.text) for poem in poems))
-    n = {"m": means, "well": in_form}
-    told = say("24 new poems had a mean score of {m[0]:.2f}, after 20 steps {m[1]:.2f}.", **n)
+    n = {"of": len(new), "m": [mean(each) for each in scores], "well": in_form}
+    told = say("{of} new poems had a mean score of {m[0]:.2f}, after 20 steps {m[1]:.2f}.", **n)
     told = sentences(told, say("Well formed were {well[0]}, then {well[1]}.", **n))
-    if means[1] <= means[0]:
-        doubt = say("Can what you reward be seen in single poems, and do the four poems on a title differ in it?")
-        yield sentences(told, doubt)
+    if not rose(*scores):
+        doubt = say("Can what you reward be seen in single poems, and do the eight poems on a title differ in it?")
+        yield sentences(told, say("This may be chance."), doubt)
     advice = say("Read some of these poems: what else has changed, that your judge did not ask for.")
     raise Judged("right", sentences(told, advice))

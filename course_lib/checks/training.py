@@ -112,9 +112,9 @@ def even_odds(answer: Answer) -> Iterator[str]:
     if not (logits.amax(-1) - logits.amin(-1)).max() < 1e-3:
         it = changed[0]
         yield say("you changed {it}, but some tokens are still likelier; which array decides the last product?", it=it)
-    if not isclose(predicted, loss, abs_tol=0.01):
-        n = {"tokens": logits.shape[-1], "found": predicted}
-        yield say("{tokens:,} tokens are equally likely now; the loss is a natural logarithm, not {found:g}", **n)
+    if not isclose(predicted, loss, abs_tol=2e-4):
+        n = {"n": logits.shape[-1], "found": predicted}
+        yield say("{n:,} tokens are equally likely; the loss is a natural logarithm, to 3 decimals, not {found:g}", **n)
 
 
 @exercise("the loss at t belongs to the token at t + 1, so the labels are shifted before they select the losses.")
@@ -158,10 +158,14 @@ def one_couplet(answer: Answer) -> Iterator[str]:
     """Poems of one couplet: how long are the poems of a model that has learned from them?"""
     checkpoint = load_checkpoint(paths.FINETUNED)
     poems = [poem for poem in load_poems("validation") if len(poem.lines) == 8][:60]
-    changed = answer(poems)
+    changed = answer(poems.copy())
     if len(changed) != len(poems):
         n = {"n": len(poems), "found": len(changed)}
         yield say("return a list of poems, one for each of the {n} that you get; yours has {found}", **n)
+    for poem, new in zip(poems, changed, strict=True):
+        if new.title != poem.title or "".join(new.lines) not in "".join(poem.lines):
+            case = {"title": poem.title, "found": new.title, "text": new.text}
+            yield say("{title!r} became {found!r}, {text!r}: keep the title, and take a couplet of that poem", **case)
     ten_steps(checkpoint, [make_example(checkpoint.tokenizer, example_segments(p), CONTEXT) for p in changed])
     titles = [poem.title for poem in load_poems("test")]
     written = list(iter_poems(checkpoint, titles[:8], GenerationSettings(max_new_tokens=80)))

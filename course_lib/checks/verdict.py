@@ -31,12 +31,12 @@ class Verdict:
     message: str
 
     def __repr__(self) -> str:
-        return f"{say(self.state)}: {self.message}"
+        return say("{it}: {said}", it=say(self.state), said=self.message)
 
     def _repr_html_(self) -> str:
         sign, colour = SIGNS[self.state]
-        style = f"border-left:4px solid {colour};padding:.2em .8em"
-        return f'<div style="{style}"><b>{sign} {say(self.state)}</b>: {escape(self.message)}</div>'
+        style, state = f"border-left:4px solid {colour};padding:.2em .8em", f"<b>{sign} {say(self.state)}</b>"
+        return f'<div style="{style}">{say("{it}: {said}", it=state, said=escape(self.message))}</div>'
 
 
 class Judged(Exception):

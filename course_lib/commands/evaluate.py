@@ -72,7 +72,7 @@ def evaluate(
     With --obedience, the table says instead how often the model obeys each instruction that it was taught, and how
     often in a wording that it was not taught.
     """
-    from course_lib.evaluation import compare, measure_obedience, obedience_table, side_by_side
+    from course_lib.evaluation import compare, measure_obedience, obedience_table, text_table
     from course_lib.sampling import GenerationSettings
 
     opened, machine = options.open_checkpoint(checkpoint, device, precision)
@@ -80,8 +80,8 @@ def evaluate(
     if obedience:
         if not opened.instructions:
             raise Refusal(say("a base model was taught no instruction, so there is none that it could obey"))
-        if instruction or candidates > 1:
-            raise Refusal(say("--obedience asks for each instruction once: no --instruction, no --candidates"))
+        if instruction or candidates > 1 or precision != "float32":
+            raise Refusal(say("--obedience takes no --instruction, no --candidates and no --precision"))
         with shown_progress() as show:
             obeyed = measure_obedience(opened, poems, titles or 100, settings, show)
         if not obeyed:
@@ -110,7 +110,7 @@ def evaluate(
         rows = {name: column.as_dict() for name, column in columns.items()}
         print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
     else:
-        print(side_by_side(columns))
+        print(text_table(columns))
 
 
 @contextmanager

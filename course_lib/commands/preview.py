@@ -27,7 +27,7 @@ def preview(
 
     conversations = read_conversations(file)
     opened = load_checkpoint(base or paths.BASE).with_roles()
-    context = opened.model.config.max_position_embeddings
+    context = opened.context
     for number, conversation in enumerate(conversations[:show], start=1):
         print(f"--- {number} ---\n{printable(marked(conversation))}")
     found = survey(conversations, opened.tokenizer, context)

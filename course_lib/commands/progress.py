@@ -24,7 +24,9 @@ def narrated(
         yield from reports
         return
     steps, taken = trainer.settings.steps, folder.steps_taken()
-    note(str(trainer.machine))
+    note(trainer.machine.described())
+    if trainer.machine.compiled:
+        note(say("the model is being compiled first, which takes a minute or two without a GPU"))
     if taken:
         note(say("{path} has taken {taken:,} of {steps:,} steps", path=folder.path, taken=taken, steps=steps))
     is_terminal = sys.stderr.isatty()
@@ -38,7 +40,7 @@ def narrated(
                 minutes = (steps - report.step) * report.seconds / report.step / 60
                 now = say("step {r.step:,} of {steps:,}: loss {r.loss.response:.3f}", r=report, steps=steps)
                 left = say("{r.tokens_per_second:,.0f} tokens/s, {n:.0f} minutes left", r=report, n=minutes)
-                note(f"{now}, {left}")
+                note(say(", ").join([now, left]))
             if loss := report.evaluation:
                 shown = say("{loss.response:.3f} on the response, {loss.whole:.3f} over the whole sequence", loss=loss)
                 if trainer.recipe.kind == "preference":

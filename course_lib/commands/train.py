@@ -113,8 +113,9 @@ def finetuning_recipe(
     from course_lib.recipes import conversing, finetuning, tang_weighted
     from course_lib.tasks import MANY, mixed_conversations, read_conversations, taught_by
 
-    if data and instructions != "poem":
-        raise Refusal(say("--data teaches what is in the file; leave out --instructions"))
+    chosen = (instructions, options.dynasties, options.tang_times, options.poems)
+    if data and chosen != ("poem", "tang", 1, None):
+        raise Refusal(say("--data teaches what is in the file; leave out options that choose poems or instructions"))
     talks = read_conversations(data) if data else []
     own = taught_by(talks) if talks else ()
     try:

@@ -2,5 +2,3 @@
 
 from course_lib.engine.machine import Machine, choose_device, release_memory
 from course_lib.engine.processes import SINGLE_PROCESS, World
-
-__all__ = ["SINGLE_PROCESS", "Machine", "World", "choose_device", "release_memory"]

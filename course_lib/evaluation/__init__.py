@@ -3,29 +3,8 @@
 from course_lib.evaluation.compare import compare, evaluate
 from course_lib.evaluation.held_out import held_out_loss, loss_rows
 from course_lib.evaluation.measures import measure_poems, passes, shuffled
-from course_lib.evaluation.metrics import Evaluation, bootstrap_mean, side_by_side, table_rows
+from course_lib.evaluation.metrics import Evaluation, bootstrap_mean, table_rows, text_table
 from course_lib.evaluation.novelty import distinct_2, training_index
 from course_lib.evaluation.obedience import measure_obedience, obedience_table
 from course_lib.evaluation.pairs import measure_pairs
 from course_lib.evaluation.title_fit import log_likelihoods, title_fit
-
-__all__ = [
-    "Evaluation",
-    "bootstrap_mean",
-    "compare",
-    "distinct_2",
-    "evaluate",
-    "held_out_loss",
-    "log_likelihoods",
-    "loss_rows",
-    "measure_obedience",
-    "measure_pairs",
-    "measure_poems",
-    "obedience_table",
-    "passes",
-    "shuffled",
-    "side_by_side",
-    "table_rows",
-    "title_fit",
-    "training_index",
-]

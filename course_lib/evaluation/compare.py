@@ -1,6 +1,7 @@
 """All metrics of a checkpoint, alone or beside others, on titles and poems that it has never read.
 
-Matrix products have the type `precision`. With float32, the table is the same on every machine, up to rounding.
+`precision` is the type of the matrix products in losses and title fit; poems are always written in float32. With
+float32, the table is the same on every machine, up to rounding.
 """
 
 from collections.abc import Sequence
@@ -39,8 +40,8 @@ def evaluate(
     """All metrics of a checkpoint: losses on all `poems`, the others on poems it writes on the first `titles` titles.
 
     It follows `instruction`, or the first one that it was taught. With several `candidates`, the best by
-    `generation.rank` is judged. A base model is stopped at the blank row. `index` holds the poems to search for copied
-    lines; None means the Tang training poems. If `texts` are given, they are judged in place of the model's own poems,
+    `generation.score_of` is judged. A base model is stopped at the blank row. `index` holds the poems to search for
+    copied lines; None means the Tang training poems. If `texts` are given, they are judged in place of the model's own poems,
     and there are no losses. Raises ValueError if `titles` is not between 1 and the number of poems.
     """
     if not 0 < titles <= len(poems):

@@ -27,8 +27,8 @@ def held_out_loss(
 ) -> Loss:
     """The mean losses on `poems`, in nats per token.
 
-    A model that was taught instructions reads each poem as the answer to one of them: see `plain`. A base model reads
-    plain text; there every character counts, so both losses are the same.
+    A model that was taught instructions reads each poem as the answer to one of its `general_instructions`. A base
+    model reads plain text; there every character counts, so both losses are the same.
     """
     rows = loss_rows(checkpoint, poems, precision, batch_size)
     return LossSums(*(part.sum() for part in rows)).means()
@@ -43,12 +43,12 @@ def loss_rows(
 ) -> LossSums:
     """The loss sums of each row of the batches that `poems` make: four float64 tensors, (rows,), on the CPU."""
     machine = Machine(checkpoint.device, precision)
-    context = checkpoint.model.config.max_position_embeddings
+    context = checkpoint.context
     kind: Callable[..., Batches] = PlainTextBatches
     texts: Sequence[Any] = poems
     if checkpoint.instructions:
         kind = InstructionBatches.from_conversations
-        texts = plain_conversations(poems, plain(checkpoint.instructions))
+        texts = plain_conversations(poems, general_instructions(checkpoint.instructions))
     batches = kind(texts, checkpoint.tokenizer, context=context, batch_size=batch_size, seed=None).to(machine.device)
     rows: list[list[Tensor]] = []
     with torch.no_grad(), evaluating(checkpoint.model), machine.autocast():
@@ -58,7 +58,7 @@ def loss_rows(
     return LossSums(*(torch.cat(parts).double() for parts in zip(*rows, strict=True)))
 
 
-def plain(taught: Sequence[Instruction]) -> list[Instruction]:
+def general_instructions(taught: Sequence[Instruction]) -> list[Instruction]:
     """The instructions to answer a title that name no form of regulated verse, so that models can be compared."""
     named = {form.name for form in FORMS}
     return [i for i in taught if i.kind == "sentence" and i.given in ("title", "text") and i.name not in named]

@@ -64,7 +64,7 @@ METRICS = {
     "alternating": Metric("lines alternate", "%", "Sounds"),
     "alternating_in_form": Metric("… of those with 4 or 8 lines", "%", "Sounds"),
     "regulated": Metric("tones without fault", "%", "Sounds"),
-    "own_title_gain": Metric("own title, gain", "nats/char.", "Listens"),
+    "own_title_gain": Metric("own title, lead", "nats/char.", "Listens"),
     "own_title_wins": Metric("own title wins, of 16", "%", "Listens"),
     "longest_run": Metric("longest shared run", "characters", "Own work"),
     "copies_a_line": Metric("copies a line", "%", "Own work"),
@@ -98,10 +98,10 @@ class Evaluation:
 
     def table(self) -> str:
         """The metrics as text, one a line."""
-        return side_by_side({"": self})
+        return text_table({"": self})
 
 
-def side_by_side(columns: Mapping[str, Evaluation]) -> str:
+def text_table(columns: Mapping[str, Evaluation]) -> str:
     """Several evaluations as one table of text, a column for each; see `table_rows`."""
     return aligned([["", "", *columns], *table_rows(columns)])
 
@@ -136,9 +136,9 @@ def table_rows(columns: Mapping[str, Evaluation], only: str | None = None) -> li
 
 
 def cell(estimate: Estimate | None, unit: str) -> str:
-    """An estimate as a table shows it: "98.5 [96.0, 99.5]"; "" for None."""
+    """An estimate as a table shows it: "98.5 [96, 99.5]"; "" for None."""
     if estimate is None:
         return ""
     factor, digits = {"%": (100, 1), "characters": (1, 2)}.get(unit, (1, 3))
-    value, *interval = (f"{factor * x:.{digits}f}" for x in (estimate.value, *(estimate.interval or ())))
-    return f"{value} [{', '.join(interval)}]" if interval else value
+    shown = [f"{factor * x:.{digits}f}".removesuffix(".0") for x in (estimate.value, *(estimate.interval or ()))]
+    return f"{shown[0]} [{', '.join(shown[1:])}]" if estimate.interval else shown[0]

@@ -143,7 +143,7 @@ def answers(
     """The assistant's next message in each conversation; "" if the model did not end it, or has no room for it."""
     found = [""] * len(talks)
     prompts = [checkpoint.tokenizer.encode_segments(message_segments(talk, open_response=True)) for talk in talks]
-    context = checkpoint.model.config.max_position_embeddings
+    context = checkpoint.context
     for each in dict.fromkeys(settings):
         numbers = [i for i, own in enumerate(settings) if own == each and len(prompts[i]) < context]
         readable, seeds = [prompts[i] for i in numbers], [each.seed] * len(numbers)

@@ -70,7 +70,7 @@ def log_likelihoods(
     decoder = checkpoint.model.model
     machine = Machine(checkpoint.device, precision)
     prompts = [prompt_ids(checkpoint, title, instruction) for title, _ in pairs]
-    context = checkpoint.model.config.max_position_embeddings
+    context = checkpoint.context
     rows = [(prompt + tokenizer.encode(text))[:context] for prompt, (_, text) in zip(prompts, pairs, strict=True)]
     ids = torch.full((len(rows), max(map(len, rows))), tokenizer.pad_id)
     targets = torch.full_like(ids, IGNORE)

@@ -5,5 +5,3 @@ from course_lib.recipes.finetuning import conversing, finetuning
 from course_lib.recipes.preference import preference
 from course_lib.recipes.pretraining import pretraining
 from course_lib.recipes.recipe import Recipe, tang_weighted
-
-__all__ = ["Recipe", "conversing", "distillation", "finetuning", "preference", "pretraining", "tang_weighted"]

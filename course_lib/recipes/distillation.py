@@ -25,7 +25,7 @@ def distillation(recipe: Recipe, teacher: Checkpoint, folder: Path | None = None
     differences = {
         "another vocabulary": teacher.tokenizer.backend.get_vocab() != student.tokenizer.backend.get_vocab(),
         "other instructions": teacher.instructions != student.instructions,
-        "a shorter context": context_of(teacher) < context_of(student),
+        "a shorter context": teacher.context < student.context,
     }
     if found := " and ".join(name for name, is_there in differences.items() if is_there):
         raise ValueError(f"{folder or 'this model'} cannot be the teacher: it has {found} than the student")
@@ -36,8 +36,3 @@ def distillation(recipe: Recipe, teacher: Checkpoint, folder: Path | None = None
 
     identity = {**recipe.identity, "teacher": weights_digest(model)}
     return replace(recipe, loss=loss, identity=identity, teacher=folder)
-
-
-def context_of(checkpoint: Checkpoint) -> int:
-    """How many tokens the checkpoint's model sees at once."""
-    return checkpoint.model.config.max_position_embeddings

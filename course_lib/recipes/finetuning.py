@@ -58,7 +58,7 @@ def conversing(
     batches_of = partial(
         InstructionBatches.from_conversations,
         tokenizer=checkpoint.tokenizer,
-        context=base.model.config.max_position_embeddings,
+        context=base.context,
         batch_size=batch_size,
     )
     batches = batches_of(conversations, seed=seed)

@@ -50,8 +50,7 @@ def preference(
     identity = {"kind": "preference", "base": weights_digest(start.model), "pairs": len(pairs)}
     identity |= {"sha256_of_pairs": digest_of(str(pairs)), "beta": beta, "anchor": anchor, "per_token": per_token}
     identity |= {"batch_size": batch_size, "seed": seed}
-    recipe = Recipe("preference", checkpoint, batches, held_out, identity=identity, parent=parent)
-    return replace(recipe, loss=loss, evaluation_loss=loss, count=count_pairs)
+    return Recipe("preference", checkpoint, batches, held_out, loss, loss, count_pairs, identity, parent=parent)
 
 
 def pair_batches(
@@ -62,7 +61,7 @@ def pair_batches(
     Any two answers fit into a row, since it is twice as long as the context of the checkpoint's model. Raises
     ValueError if there is no pair whose answers fit into the context.
     """
-    context, pad_id = checkpoint.model.config.max_position_embeddings, checkpoint.tokenizer.pad_id
+    context, pad_id = checkpoint.context, checkpoint.tokenizer.pad_id
     examples, width = pair_examples(pairs, checkpoint.tokenizer, context), 2 * context
     return InstructionBatches(examples, pad_id=pad_id, context=width, batch_size=batch_size, seed=seed, together=2)
 

@@ -27,8 +27,8 @@ class Recipe:
 
     `loss(model, batch)` returns the sums of a batch. `count(batches)` returns how many items the two losses of a step
     are averaged over (here: tokens); the trainer needs it before the first gradient. `identity` is what a resumed run
-    must share; an option has its name of the command line. `poems`, `parent` (the folder of the first weights) and
-    `teacher` (a folder too) are for the model card.
+    must share; a value that is an option of the command line has its name as the key. `poems`, `parent` (the folder of
+    the first weights) and `teacher` (a folder too) are for the model card.
     """
 
     kind: Literal["base", "instruction", "preference", "exercise"]  # of the checkpoint that results

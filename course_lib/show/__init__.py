@@ -13,27 +13,3 @@ from course_lib.show.live_plot import LivePlot
 from course_lib.show.plots import comparison_figure, loss_figure, preference_figure
 from course_lib.show.title_box import TitleBox as title_box
 from course_lib.show.title_box import poem_html
-
-__all__ = [
-    "LivePlot",
-    "chat",
-    "chat_box",
-    "chat_html",
-    "choice_box",
-    "choice_html",
-    "columns",
-    "comparison_figure",
-    "loss_figure",
-    "mask",
-    "plain",
-    "poem",
-    "poem_html",
-    "preference_figure",
-    "scanned",
-    "side_by_side",
-    "stack",
-    "table",
-    "title_box",
-    "tokens",
-    "verse",
-]

@@ -51,7 +51,7 @@ def signed_rows(text: str, scansion: Scansion, script: Callable[[str], str] = st
     pieces = list(map(escape, script(text)))
     for index, (sign, broken) in tone_signs(text, scansion).items():
         below = f'<rt style="font:.5em {SANS};color:{RED if broken else QUIET};{UNCOPIED}">{sign}</rt>'
-        frame = f' style="outline:1px solid {RED}" title="{escape("; ".join(map(say, broken)))}"' if broken else ""
+        frame = f' style="outline:1px solid {RED}" title="{escape(say(", ").join(map(say, broken)))}"' if broken else ""
         pieces[index] = f"<ruby{frame}>{pieces[index]}{below}</ruby>"
     rows: list[list[str]] = []
     for row in text.split("\n"):
@@ -66,12 +66,14 @@ def scanned(title: str, text: str, author: str = "") -> Html:
     by = f' <span style="color:{QUIET};font-size:.7em">{escape(author)}</span>' if author else ""
     heading = f'<div style="font:bold 1.15em/1.5 {SERIF}">{escape(title)}{by}</div>'
     rows = "".join(f"<div>{''.join(row) or '&#160;'}</div>" for row in signed_rows(text, scansion))
-    style = f"font:1.35em/2.2 {SERIF};letter-spacing:.12em;ruby-position:under"
-    notes = small(say(LEGEND)) + small(sound(scansion))
+    style = f"font:1.2em/2.3 {SERIF};letter-spacing:.03em;ruby-position:under"
+    faults: dict[str, list[str]] = {}  # each rule with its places
     for rule, line, position in scansion.faults:
-        at = {"line": line + 1, "position": position + 1, "character": scansion.lines[line][position]}
-        notes += small(say("line {line}, character {position}, {character} · {rule}", rule=say(RULES[rule]), **at))
-    return panel(f'<div lang="zh-Hant">{heading}<div style="{style}">{rows}</div></div>{notes}')
+        place = say("line {line}, {character}", line=line + 1, character=scansion.lines[line][position])
+        faults.setdefault(rule, [say(RULES[rule])]).append(place)
+    notes = "".join(map(small, [say(LEGEND), sound(scansion), *map(" · ".join, faults.values())]))
+    below = f'<div style="width:0;min-width:100%">{notes}</div>'  # no wider than the poem: two fit side by side
+    return panel(f'<div lang="zh-Hant" style="min-width:18em">{heading}<div style="{style}">{rows}</div></div>{below}')
 
 
 def sound(scansion: Scansion) -> str:

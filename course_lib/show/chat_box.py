@@ -74,7 +74,7 @@ def _bubble(message: Message, is_read: bool, script: Script) -> str:
     if not is_read:
         who = say("{role}, no longer read", role=who)
     box = f"display:inline-block;max-width:85%;border-radius:12px;padding:.3em .8em;text-align:left;{look}"
-    inner = f'<div style="font:.75em {SANS};color:{QUIET}">{who}</div>'
+    inner = f'<div lang="{"zh-Hans" if is_chinese() else "en"}" style="font:.75em {SANS};color:{QUIET}">{who}</div>'
     inner += f'<div style="{box}">{escape(script(message["content"])) or "…"}</div>'
     return f'<div style="text-align:{side};margin:.4em 0">{inner}</div>'
 

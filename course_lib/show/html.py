@@ -3,6 +3,7 @@
 All text is escaped. Every piece has inline styles and its own background, for light and dark pages alike.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
@@ -139,7 +140,7 @@ def _token(token: str, label: int) -> str:
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
-    """A table. Numbers are aligned to the right, with commas between thousands.
+    """A table. Numbers are aligned to the right, with commas between thousands. No row ends within "[87, 97]".
 
     Raises ValueError if a row and the header differ in length.
     """
@@ -154,7 +155,8 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Html:
         for value in row:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             own = f"border-bottom:1px solid {RULE};text-align:{'right' if number else 'left'};white-space:pre-line"
-            body += f'<td style="{cell};{own}">{escape(f"{value:,}" if number else str(value))}</td>'
+            text = f"{value:,}" if number else re.sub(r"(?<=\d), (?=-?[\d.]+\])", ",\u00a0", str(value))
+            body += f'<td style="{cell};{own}">{escape(text)}</td>'
         body += "</tr>"
     style = f"border-collapse:collapse;border:0;margin:0;font:1em/1.5 {SANS}"
     return panel(f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
@@ -168,14 +170,14 @@ def chat(messages: Sequence[Message], gloss: Sequence[str] = ()) -> Html:
     """
     if gloss and len(gloss) != len(messages):
         raise ValueError(f"{len(gloss)} translations for {len(messages)} messages")
-    slanted = f"font:italic .9em Georgia,serif;color:{QUIET}"
+    upright, slanted = f"font:1.1em/1.5 {SERIF};white-space:pre-line", f"font:italic .9em Georgia,serif;color:{QUIET}"
     bubbles = ""
     for message, english in zip(messages, gloss or [""] * len(messages), strict=True):
         if message["role"] == "system":
             continue
         side, paper = ("right", "#dfe9e4") if message["role"] == "user" else ("left", "#fffdf8")
         box = f"display:inline-block;max-width:85%;background:{paper};border:1px solid {RULE};border-radius:12px"
-        text = f'<div lang="zh-Hant" style="font:1.1em/1.5 {SERIF}">{escape(message["content"])}</div>'
+        text = f'<div lang="zh-Hant" style="{upright}">{escape(message["content"])}</div>'
         below = f'<div style="{slanted}">{escape(english)}</div>' if english else ""
         bubble = f'<div style="{box};padding:.45em .9em;text-align:left">{text}{below}</div>'
         bubbles += f'<div style="text-align:{side};margin:.45em 0">{bubble}</div>'

@@ -31,7 +31,7 @@ POINTS = 250  # of one curve: more points would not be seen
 SHARES = ("ended", "well_formed", "rhymes", "alternating", "regulated", "own_title_wins", "copies_a_line")
 STYLES = ((VERMILION, "s"), (BLUE, "o"), ("#000000", "D"), ("#777777", "v"), ("#009e73", "^"))
 CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Heiti SC", "Microsoft YaHei", "SimHei")
-APART = 0.22  # the distance between two dots of one metric; two metrics are 1 apart
+APART, SPREAD = 0.22, 0.6  # of the height of a row: the most between two dots, and for the dots of all evaluations
 
 
 @cache
@@ -87,8 +87,7 @@ def loss_figure(reports: Sequence[StepReport], before: Loss | None = None) -> Pi
         if evaluated:
             points = [(step, loss[part]) for step, loss in evaluated]
             axes.plot(*zip(*points, strict=True), style, label=judged, color=colour, lw=2, ms=4.5)
-    axes.set_xlabel(caption("step"))
-    axes.set_ylabel(caption("loss, nats per token"))
+    axes.set(xlabel=caption("step"), ylabel=caption("loss, nats per token"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -120,9 +119,9 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
     figure = Figure(figsize=(7.2, 1.2 + 0.5 * len(names)), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     for number, ((label, evaluation), (colour, marker)) in enumerate(zip(columns.items(), STYLES, strict=False)):
-        offset = (number - (len(columns) - 1) / 2) * APART
-        found = [evaluation.estimates.get(name) for name in names]
-        dots = {row + offset: estimate for row, estimate in enumerate(found) if estimate}
+        offset = (number - (len(columns) - 1) / 2) * min(APART, SPREAD / len(columns))
+        found = evaluation.estimates
+        dots = {row + offset: found[name] for row, name in enumerate(names) if name in found}
         values = [100 * estimate.value for estimate in dots.values()]
         axes.plot(values, list(dots), label=label, color=colour, marker=marker, markersize=5.5, linestyle="none")
         for row, estimate in dots.items():
@@ -130,15 +129,16 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
             axes.hlines(row, 100 * low, 100 * high, color=colour, lw=1.8)
     if "own_title_wins" in names:
         row = names.index("own_title_wins")
-        axes.vlines(100 / (1 + OTHERS), row - 0.45, row + 0.45, color="#555555", linestyle=":", lw=1.5)
+        axes.vlines(100 / (1 + OTHERS), row - 0.45, row + 0.45, "#555555", ":", label=caption("chance"), lw=1.5)
+    for row in range(1, len(names), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=0)
     axes.set_yticks(range(len(names)), [f"  {caption(METRICS[name].label)}" for name in names])  # a margin
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(-2, 102)
+    axes.set(xlim=(-2, 102), ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter())
-    axes.set_xlabel(caption("share of poems (lines alternate: of lines), with its 95 % interval"))
+    axes.set_xlabel(caption("share of poems, lines or bigrams, with its 95 % interval"))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(columns), frameon=False, fontsize="medium")
+    figure.legend(loc="outside upper center", ncols=len(STYLES) + 1, frameon=False, fontsize="medium")
     return Picture(figure)
 
 
@@ -166,8 +166,8 @@ def preference_figure(rows: Sequence[tuple[int, PairFigures]]) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     nats.set(xlabel=caption("step"), ylabel=caption("nats"))
     nats.axhline(0, color="#777777", lw=1)
+    accuracy.axhline(50, color="#777777", lw=1.5, linestyle=":")  # a coin
     accuracy.set(ylabel=caption("accuracy, %"), ylim=(0, 102))
-    distance.set(xlabel=caption("step"), ylabel=caption("distance,\nnats per token"))
-    distance.set_ylim(bottom=0)
+    distance.set(xlabel=caption("step"), ylabel=caption("distance,\nnats per token"), ylim=(0, None))
     figure.legend(handles=nats.lines[:3], loc="outside upper center", ncols=3, frameon=False, fontsize="medium")
     return Picture(figure)

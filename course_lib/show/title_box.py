@@ -151,7 +151,8 @@ class TitleBox(Box):
 
     def write(self, _: object = None) -> None:
         """Begin a poem on the title. A poem that is being written stops first, unless it is the same one."""
-        settings = GenerationSettings(self.temperature.value, self.top_p.value, seed=self.seed.value)
+        values = {"temperature": self.temperature.value, "top_p": self.top_p.value, "seed": self.seed.value}
+        settings = GenerationSettings(**values)
         job = (self.title.value, self.instruction.value, settings, self.best_of.value)
         with self._lock:
             if job == self._job:

@@ -5,20 +5,3 @@ from course_lib.tasks.many import FORMS, MANY, from_rows, to_rows, verse_form
 from course_lib.tasks.own_data import marked, read_conversations, survey, taught_by
 from course_lib.tasks.pairs import Pair, read_pairs
 from course_lib.tasks.requests import Request, requests
-
-__all__ = [
-    "FORMS",
-    "MANY",
-    "Pair",
-    "Request",
-    "from_rows",
-    "marked",
-    "mixed_conversations",
-    "read_conversations",
-    "read_pairs",
-    "requests",
-    "survey",
-    "taught_by",
-    "to_rows",
-    "verse_form",
-]

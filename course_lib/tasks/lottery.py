@@ -26,6 +26,7 @@ SCENES = (
     "你是山中的隱士，能詩。",
     "你是教人作詩的先生。",
 )
+JOINED = {"rhyme", "acrostic", "another", "another-form", "next-title"}  # the clauses and turns that are drawn
 MIXED = "mixed"  # the instruction for lines of different lengths
 WITH_SCENE = 0.2  # the share of conversations that begin with one of these
 WITH_RHYME, WITH_ACROSTIC = 0.3, 0.3  # the shares of requests for a poem that have the clause; none has both
@@ -40,8 +41,11 @@ def mixed_conversations(poems: Sequence[Poem], taught: Sequence[Instruction], se
     Each instruction and each of its wordings is drawn, except for the last wording. A general request for a poem is
     answered by regulated verse, if other poems have an instruction of their own. A poem with lines of different
     lengths is an example of such verse alone; other poems that are not couplets of lines of five, or of seven, are left
-    out. So an answer is well formed unless mixed lines were asked for. `seed` decides all draws.
+    out. So an answer is well formed unless mixed lines were asked for. `seed` decides all draws. Raises ValueError if
+    `taught` has a clause or a turn that `MANY` lacks.
     """
+    if strange := [i.name for i in taught if i.kind != "sentence" and i.name not in JOINED]:
+        raise ValueError(f"{', '.join(strange)}: only sentences can be added to those of MANY, no clause and no turn")
     mixed = any(each.name == MIXED for each in taught)
     usable = [poem for poem in poems if is_well_formed(poem.text) or (mixed and is_mixed(poem))]
     return Lottery(usable, taught, seed).conversations()

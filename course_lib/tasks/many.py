@@ -6,11 +6,11 @@ The last wording of each is never taught: it shows whether a model understands a
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from course_lib.instructions import OLD_STYLE, POEM, Exchange, Given, Instruction, scanned
+from course_lib.instructions import OLD_STYLE, POEM, Exchange, Given, Instruction, Kind, cached_scan
 from course_lib.poems import Poem
-from course_lib.prosody import han, is_well_formed, level_groups, opposed, split_lines
+from course_lib.prosody import LINE_END, han, is_level, is_well_formed, level_groups, opposed, rhyme_rows, split_lines
 
 POEM_WORDINGS = (
     POEM.wording,
@@ -28,7 +28,7 @@ def verse_form(text: str) -> str:
     """
     if not is_well_formed(text):
         return ""
-    scansion = scanned(text)
+    scansion = cached_scan(text)
     if scansion.rhymes and scansion.regulated:
         return scansion.form.name
     faulty = len({fault.line for fault in scansion.faults})
@@ -40,7 +40,7 @@ def named_form(name: str, label: str) -> Instruction:
     wordings = tuple(wording.replace("詩", label) for wording in POEM_WORDINGS)
 
     def fits(poem: Poem) -> bool:
-        scansion = scanned(poem.text)
+        scansion = cached_scan(poem.text)
         return scansion.form.name == label and scansion.rhymes and scansion.regulated
 
     return Instruction(name, label, wordings, fits, share=2.5)
@@ -53,8 +53,13 @@ def is_mixed(poem: Poem) -> bool:
 
 def rhyme_of(poem: Poem) -> str:
     """The last character of the name of the poem's rhyme group, 東 for 上平聲一東; "" if it does not rhyme."""
-    scansion = scanned(poem.text)
+    scansion = cached_scan(poem.text)
     return scansion.rhyme.group[-1] if scansion.rhymes and scansion.rhyme.group else ""
+
+
+def rhyme_names() -> str:
+    """The last characters of the names of all level-tone groups: 東冬江…"""
+    return "".join(name[-1] for name, *_ in rhyme_rows("pingshui.txt") if is_level(name))
 
 
 def rhymes_as_asked(exchange: Exchange) -> bool:
@@ -76,9 +81,9 @@ def acrostic(poem: Poem, random: Random) -> Exchange:
 
 def beginning(poem: Poem, random: Random) -> Exchange:
     """The first line or the first couplet of the poem, without the last mark, and the rest of the poem."""
-    lines = random.choice((1, 2))
-    marks = len("".join(poem.lines[:lines])) + lines  # with its marks; there is no newline within a couplet
-    return Exchange(poem.text[: marks - 1], poem.text[marks:].lstrip("\n"))
+    ends = [mark.end() for mark in LINE_END.finditer(poem.text)]  # of the lines, with their marks
+    end = ends[random.choice((0, 1))]
+    return Exchange(poem.text[: end - 1], poem.text[end:].lstrip("\n"))
 
 
 def is_rest(exchange: Exchange) -> bool:
@@ -135,6 +140,7 @@ MANY = (
         lambda poem, _: Exchange(poem.title, poem.text, rhyme_of(poem)),
         rhymes_as_asked,
         kind="clause",
+        arguments=rhyme_names,
     ),
     Instruction(
         "acrostic",
@@ -224,10 +230,11 @@ MANY = (
 
 
 def to_rows(instructions: Iterable[Instruction]) -> list[dict[str, Any]]:
-    """The instructions as JSON values, for `instructions.json`: what a reader needs. Functions are left out."""
+    """The instructions as JSON values, for `instructions.json`. Functions and usual values are left out."""
+    usual = {"given": "title", "kind": "sentence", "one_answer": False}
     return [
         {"name": i.name, "label": i.label, "wordings": list(i.wordings)}
-        | ({} if i.given == "title" else {"given": i.given})
+        | {key: getattr(i, key) for key, value in usual.items() if getattr(i, key) != value}
         for i in instructions
     ]
 
@@ -241,11 +248,13 @@ def from_rows(rows: Any) -> tuple[Instruction, ...]:
     taught = []
     for row in rows if isinstance(rows, list) else [rows]:
         match row:
-            case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings, **rest} if all(
-                isinstance(wording, str) for wording in others
-            ) and rest.get("given", "title") in get_args(Given):
-                given = cast("Given", rest.get("given", "title"))
-                like = known.get(name) or Instruction(name, label, ("",), given=given)
+            case {"name": str(name), "label": str(label), "wordings": [str(), *others] as wordings, **rest} if (
+                all(isinstance(wording, str) for wording in others)
+                and rest.get("given", "title") in get_args(Given)
+                and rest.get("kind", "sentence") in get_args(Kind)
+            ):
+                own: dict[str, Any] = {key: rest[key] for key in ("given", "kind", "one_answer") if key in rest}
+                like = known.get(name) or Instruction(name, label, ("",), **own)
                 taught.append(replace(like, label=label, wordings=tuple(wordings)))
             case _:
                 raise ValueError(f"an instruction has a name, a label and a list of wordings; this one is {row!r}")

@@ -8,6 +8,7 @@ The first is the form in which chat interfaces exchange conversations. The secon
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def read_lines(path: Path, parse: Callable[[Any], Row], if_empty: str) -> list[R
             try:
                 rows.append(parse(json.loads(line)))
             except (ValueError, RecursionError) as error:
-                raise ValueError(say("{path}, line {n}: {error}", path=path, n=number, error=error)) from error
+                why = say("this is not JSON: see character {n}", n=at) if (at := getattr(error, "colno", 0)) else error
+                raise ValueError(say("{path}, line {n}: {error}", path=path, n=number, error=why)) from error
     if not rows:
         raise ValueError(f"{path}: {if_empty}")
     return rows
@@ -99,7 +101,9 @@ def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
     found = [line for line, _ in lines.most_common() if "{}" not in line][:10]
     if not found:
         raise ValueError(say("every system line has {sign} in it, the sign for an argument: write another", sign="{}"))
-    rows = [Instruction(f"own-{n}", f"{n}: {line[:12]}", (line,), given="text") for n, line in enumerate(found, 1)]
+    labels = [re.split("[,，=]", line)[0][:12] for line in found]  # `find` splits at these signs
+    named = enumerate(zip(labels, found, strict=True), start=1)
+    rows = [Instruction(f"own-{n}", f"{n}: {label}", (line,), given="text") for n, (label, line) in named]
     return tuple(POEM if row.wording == POEM.wording else row for row in rows)  # others have rules, which need not hold
 
 

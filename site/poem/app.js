@@ -140,9 +140,11 @@ function draw() {
   $("legend").textContent = scansion ? say("legend") : "";
 }
 
+const toSimplified = (text) => text.replace(otherwise, (part) => simplified[part]);
+
 // A text in the characters that the reader has chosen. The model and the rhymes know only the Traditional ones.
 function looks(text) {
-  return $("simplified").checked ? text.replace(otherwise, (part) => simplified[part]) : text;
+  return $("simplified").checked ? toSimplified(text) : text;
 }
 
 function element(name, className, children) {
@@ -184,7 +186,7 @@ function signed(character, { sign, broken }) {
   const mark = element("rt", "", [sign]);
   mark.ariaHidden = "true";
   const ruby = element("ruby", broken.length ? "fault" : "", [character, mark]);
-  if (broken.length) ruby.title = broken.map((rule) => say(`rule.${rule}`)).join("; ");
+  if (broken.length) ruby.title = broken.map((rule) => say(`rule.${rule}`)).join(language === "zh" ? "；" : "; ");
   return ruby;
 }
 
@@ -212,7 +214,8 @@ function fillMenus() {
     return language === "zh" ? known : `${known} ${one.label}`;
   };
   $("form").replaceChildren(...forms.map((one) => option(one.name, label(one))));
-  $("rhyme").replaceChildren(option("", say("anyRhyme")), ...groups.map((group) => option(group.at(-1), group.slice(-1) + " " + group)));
+  const named = (group) => (language === "zh" ? toSimplified(group) : `${group.at(-1)} ${group}`);
+  $("rhyme").replaceChildren(option("", say("anyRhyme")), ...groups.map((group) => option(group.at(-1), named(group))));
   $("form").value = form || forms[0].name;
   $("rhyme").value = rhyme;
   for (const name of ["rhyme", "acrostic"]) $(name).closest("label").hidden = !instructions.some((one) => one.name === name);

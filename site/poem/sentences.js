@@ -34,7 +34,7 @@ export const SENTENCES = {
     en: "○ Ready. Type a title, then press Write or the Enter key.",
     zh: "○ 准备好了。输入题目，点“写”，或者按回车。",
   },
-  opening: { en: "○ The model is being loaded: {percent} %.", zh: "○ 正在载入模型：{percent} %。" },
+  opening: { en: "○ The model is being loaded: {percent} %.", zh: "○ 正在载入模型：{percent}%。" },
   writing: { en: "▶ Writing.", zh: "▶ 正在写。" },
   end: {
     en: "● Finished. The model ended the poem itself, after {count} characters.",
@@ -75,11 +75,11 @@ export const SENTENCES = {
   },
   readAs: {
     en: "Read as {title}: the poems have these characters.",
-    zh: "读作「{title}」：诗里用的是这些字。",
+    zh: "按「{title}」来写：诗里用的是这些字。",
   },
   simplified: {
     en: "Read as {title}: you typed Simplified, the poems are in Traditional.",
-    zh: "读作「{title}」：你输入的是简体，诗是繁体。",
+    zh: "已转成繁体「{title}」：诗是繁体的。",
   },
   perhaps: {
     en: "Kept as typed. If you meant {title}, type or copy that.",
@@ -99,27 +99,27 @@ export const SENTENCES = {
 
   "rule.rhyme": {
     en: "押韻: the even lines end in characters of one level-tone rhyme group",
-    zh: "押韵：偶数句的末字属于同一个平声韵部",
+    zh: "出韵：偶数句的末字，应当属于同一个平声韵部",
   },
   "rule.repeated": {
     en: "重韻: no rhyme word is used twice",
-    zh: "重韵：韵脚不能重复",
+    zh: "重韵：同一个韵脚用了两次",
   },
   "rule.alternation": {
     en: "平仄: within a line the tones of characters 2, 4 (and 6) alternate",
-    zh: "平仄：一句之中，第二、四（六）字平仄相间",
+    zh: "平仄失调：一句之中，第二、四（六）字应当平仄相间",
   },
   "rule.opposition": {
     en: "對: the second characters of a couplet's two lines have opposite tones",
-    zh: "对：一联的两句，第二字平仄相反",
+    zh: "失对：一联的上下两句，第二字应当平仄相反",
   },
   "rule.adhesion": {
     en: "粘: the second character of a couplet has the same tone as the second character of the line before it",
-    zh: "粘：每联上句的第二字，和前一句的第二字平仄相同",
+    zh: "失粘：每联上句的第二字，应当和前一联下句的第二字平仄相同",
   },
   "rule.threeLevel": {
     en: "三平尾: no line ends in three level tones",
-    zh: "三平尾：句末不能连用三个平声",
+    zh: "三平尾：句末三个字都是平声",
   },
 };
 

@@ -8,10 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 PATIENCE = 120  # seconds that any one thing may take; a quiet machine needs three
@@ -173,6 +175,21 @@ class Box:
         if self.stop.is_enabled():
             self.stop.click()
         self.within.locator("button:disabled", has_text="Stop").wait_for()
+
+    def film(self, path: Path, last: str) -> None:
+        """Save what the box shows, until it shows the text `last`, as a film. It is shown four times, then rests."""
+        frames: list[Image.Image] = []
+        end = False
+        while not end:
+            end = self.whole.get_by_text(last).count() > 0
+            frame = Image.open(BytesIO(self.whole.screenshot())).convert("RGB")
+            if not frames or frame.tobytes() != frames[-1].tobytes():
+                frames.append(frame)
+        width, height = (max(sides) for sides in zip(*(frame.size for frame in frames), strict=True))
+        drawn = [ImageOps.pad(frame, (width, height), color="white", centering=(0, 0)) for frame in frames]
+        frames = [frame.quantize(64, dither=Image.Dither.NONE) for frame in drawn]
+        lasts = [*[100] * (len(frames) - 1), 6000]  # milliseconds
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=lasts, loop=3, optimize=True)
 
     def copied(self) -> str:
         """The poem as the clipboard has it after a reader has selected it with its title, and copied it."""
