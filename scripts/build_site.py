@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ("notebooks/*.ipynb", "notebooks/zh/*.ipynb", "docs/*.md", "benchmarks/README.md")
 PICTURES = ("assets/figures/**/*.svg", "assets/pictures/*")
 LANDING = ("index.md", "zh.md")  # the first pages, in place of the READMEs
+GLOSSARY = "docs/glossary.md"  # both languages; here its Chinese half is a page of its own
 BADGE = re.compile(r"!\[(Open in \w+)\]\([^)]*\)")  # a picture on another host
 ON_SETUP = re.compile(r"\n\n（(?:如果)?下一格报错.*）$")  # said of the setup cell, which is left out
 TREE = re.compile(r"^```\ncourse_lib/\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -49,7 +50,7 @@ def twin(page: str, repository: Path) -> str:
         other = page.replace("/zh/", "/").replace(".zh-CN.md", ".md")
     else:
         other = page.replace("notebooks/", "notebooks/zh/").replace(".md", ".zh-CN.md")
-    return other if (repository / other).is_file() else "index.md" if is_chinese(page) else "zh.md"
+    return other if (repository / other).is_file() or page == GLOSSARY else "index.md" if is_chinese(page) else "zh.md"
 
 
 def top_line(page: str, repository: Path, address: Address | None) -> str:
@@ -85,7 +86,19 @@ def collect(source: Path, repository: Path, address: Address | None) -> None:
             cell.source = ON_SETUP.sub("", cell.source)
         notebook.cells[0].source = with_badges(notebook.cells[0].source, top_line(page, repository, address))
         nbformat.write(notebook, path)
+    if (source / GLOSSARY).is_file():
+        write_chinese_glossary(source)
     write_reference(source / "reference", (repository / "README.md").read_text("utf-8"))
+
+
+def write_chinese_glossary(source: Path) -> None:
+    """Write the glossary from Chinese to English, and link the Chinese pages to it."""
+    _, _, terms, verse = (source / GLOSSARY).read_text("utf-8").split("\n## ")
+    verse = re.sub(r"^\|(.*?)\|(.*?)\|.*?\|(.*?)\|$", r"|\2|\1|\3|", verse, flags=re.MULTILINE)
+    page = f"# 术语表\n\n{{.top-line}}\n[English](glossary.md)\n\n## {terms}\n## {verse.removeprefix('Verse · ')}"
+    (source / "docs" / "glossary.zh-CN.md").write_text(page, "utf-8", newline="\n")
+    for path in (source / name for name in matching(source, "zh.md", "notebooks/zh/*.ipynb", "docs/*.zh-CN.md")):
+        path.write_text(path.read_text("utf-8").replace("glossary.md#", "glossary.zh-CN.md#"), "utf-8", newline="\n")
 
 
 def write_reference(folder: Path, readme: str) -> None:

@@ -107,6 +107,7 @@ def test_a_folder_with_something_else_in_it_is_not_emptied(tmp_path: Path, taken
         ("docs/set_up.md", "[中文](set_up.zh-CN.md)"),
         ("docs/set_up.zh-CN.md", "[English](set_up.md)"),
         ("docs/layout.md", "[中文](../zh.md)"),
+        ("docs/glossary.md", "[中文](glossary.zh-CN.md)"),
     ],
 )
 def test_each_page_leads_to_the_other_language(tmp_path: Path, page: str, other: str) -> None:
@@ -151,6 +152,21 @@ def test_the_reference_has_a_page_for_each_line_of_the_tree(tmp_path: Path) -> N
     assert listed == ["/reference/a", "/reference/room/index", "/reference/__main__"]
     assert [":members:" in page for page in pages] == [False, True, False, True, True]
     assert written["__main__.rst"].startswith("\\_\\_main\\_\\_.py\n")
+
+
+def test_the_chinese_pages_lead_to_a_glossary_in_chinese(repository: Path, tmp_path: Path) -> None:
+    collect(tmp_path, repository, None)
+    glossary = (tmp_path / "docs/glossary.zh-CN.md").read_text("utf-8")
+    assert re.findall("^## .*", glossary, re.MULTILINE) == ["## 中文 → English", "## 诗律"]
+    rows = [line for line in glossary.splitlines() if line.startswith("| ")]
+    assert len(rows) > 90
+    for row in rows:
+        chinese, english, sentence, *_ = row.strip("| ").split(" | ")
+        assert re.search("[一-龥]", sentence), row
+        assert english.isascii() == (chinese != "中文" or english == "English"), row
+    for page in (tmp_path / "zh.md", *tmp_path.glob("notebooks/zh/*.ipynb")):
+        assert "glossary.md#" not in page.read_text("utf-8")
+    assert "glossary.md#english" in (tmp_path / "notebooks/01_data_formatting.ipynb").read_text("utf-8")
 
 
 def test_the_first_cell_of_a_notebook_is_left_out(repository: Path, tmp_path: Path) -> None:

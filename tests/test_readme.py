@@ -16,13 +16,13 @@ from course_lib.checkpoints import load_checkpoint
 from course_lib.generation import write
 from course_lib.poems import DEMO_TITLE
 
-COMMAND = re.compile(r"^(?:.*-m|\s+-m) course_lib ([^#\n]+)", re.MULTILINE)
+COMMAND = re.compile(r"^(?:.*-m|\s+-m) course_lib (\w[^#\n]+)", re.MULTILINE)
 
 
 def commands() -> list[str]:
-    """The arguments of each call of `course_lib` that the README and the pages in docs/ show."""
+    """The arguments of each call of `course_lib` that the READMEs and the pages in docs/ show."""
     root = Path(__file__).resolve().parent.parent
-    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    pages = [root / "README.md", root / "README.zh-CN.md", *sorted((root / "docs").glob("*.md"))]
     code = [
         block
         for page in pages

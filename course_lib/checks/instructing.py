@@ -88,7 +88,7 @@ def own_row(answer: Answer) -> Iterator[str]:
     talks += [opening(POEM.wording, Exchange(poem.title, poem.text)) for poem in others]
     start = load_checkpoint(paths.INSTRUCTED)
     recipe = conversing(start, talks, instructions=(*MANY, row), batch_size=4)
-    titles = [poem.title for poem in load_poems("validation")[:24]]
+    titles = [poem.title for poem in load_poems("validation")[:60]]
     last = replace(row, wordings=row.wordings[-1:])
     obeyed = []
     for steps in (0, 40):

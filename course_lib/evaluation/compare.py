@@ -41,8 +41,8 @@ def evaluate(
 
     It follows `instruction`, or the first one that it was taught. With several `candidates`, the best by
     `generation.score_of` is judged. A base model is stopped at the blank row. `index` holds the poems to search for
-    copied lines; None means the Tang training poems. If `texts` are given, they are judged in place of the model's own poems,
-    and there are no losses. Raises ValueError if `titles` is not between 1 and the number of poems.
+    copied lines; None means the Tang training poems. If `texts` are given, they are judged in place of the model's own
+    poems, and there are no losses. Raises ValueError if `titles` is not between 1 and the number of poems.
     """
     if not 0 < titles <= len(poems):
         raise ValueError(say("titles is {it}, must be from 1 to {n}, the number of poems", it=titles, n=len(poems)))

@@ -17,7 +17,7 @@ from course_lib.instructions import joined
 from course_lib.language import is_chinese, say, sentences
 from course_lib.poems import DEMO_TITLE, Poem
 from course_lib.roles import END, RESPONSE, Message, message_segments
-from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SERIF, SHEET, Html, lang, small, tokens
+from course_lib.show.html import INK, MONO, QUIET, RED, RULE, SANS, SHEET, Html, lang, serif, small, tokens
 from course_lib.show.title_box import STATES, Box, Script, State, labelled, named, script_menu, together
 from course_lib.titles import to_traditional
 
@@ -61,7 +61,7 @@ def _side(name: str, inner: str, script: Script = str) -> str:
     """A part of the page with its end in view: a browser scrolls a reversed column to the bottom."""
     size = "min-height:min(22em,40vw - 6em);max-height:22em"  # on a phone, it grows with the conversation
     flow = f"display:flex;flex-direction:column-reverse;{size};overflow-y:auto;border-top:1px solid {RULE}"
-    style = f"font:1.15em/1.6 {SERIF};white-space:pre-wrap;overflow-wrap:anywhere;margin-bottom:auto"
+    style = f"font:1.15em/1.6 {serif(script)};white-space:pre-wrap;overflow-wrap:anywhere;margin-bottom:auto"
     scrolled = f'<div tabindex="0" style="{flow}"><div {lang(script)} style="{style}">{inner}</div></div>'
     return f'<div style="min-width:0"><b style="font:bold .9em {SANS}">{name}</b>{scrolled}</div>'
 

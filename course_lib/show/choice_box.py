@@ -17,7 +17,7 @@ from course_lib.poems import DEMO_TITLE, load_poems
 from course_lib.prosody import scan
 from course_lib.roles import asking
 from course_lib.show.annotate import LEGEND, signed_rows, sound
-from course_lib.show.html import SANS, SERIF, SHEET, Html, lang, small
+from course_lib.show.html import SANS, SERIF, SHEET, Html, lang, serif, small
 from course_lib.show.title_box import STATES, Box, Script, State, labelled, script_menu
 from course_lib.tasks import Pair, read_pairs
 from course_lib.titles import read_title
@@ -41,7 +41,7 @@ def _side(name: str, title: str, text: str, script: Script) -> str:
     """One poem with its signs, a line in a row, and a sentence on its sound."""
     scansion = scan(text)
     rows = "".join(f"<div>{''.join(row)}</div>" for row in signed_rows(text, scansion, script))
-    style = f"font:1.25em/2.2 {SERIF};ruby-position:under"
+    style = f"font:1.25em/2.2 {serif(script)};ruby-position:under"
     heading = f'<b style="font:bold .9em {SANS}">{name}</b><div style="font:bold 1.15em {SERIF}">{escape(title)}</div>'
     return f'<div>{heading}<div {lang(script)} style="{style}">{rows}</div>{small(script(sound(scansion)))}</div>'
 

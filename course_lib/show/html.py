@@ -39,6 +39,11 @@ def lang(script: Callable[[str], str]) -> str:
     return 'lang="zh-Hant"' if script is str else 'lang="zh-Hans"'
 
 
+def serif(script: Callable[[str], str]) -> str:
+    """The fonts for verse in a script. For Simplified, the browser chooses by the language."""
+    return SERIF if script is str else "serif"
+
+
 def panel(inner: str) -> Html:
     """`inner`, which is HTML, on a sheet of paper."""
     box = "display:inline-block;max-width:100%;overflow-x:auto;padding:.7em 1.1em;margin:.3em 0"

@@ -21,7 +21,7 @@ from course_lib.poems import DEMO_TITLE
 from course_lib.prosody import scan
 from course_lib.sampling import GenerationSettings
 from course_lib.show.annotate import LEGEND, nearest_note, shape, signed_rows, sound
-from course_lib.show.html import PAPER, RED, SANS, SERIF, SHEET, UNCOPIED, Html, lang, small
+from course_lib.show.html import PAPER, RED, SANS, SHEET, UNCOPIED, Html, lang, serif, small
 from course_lib.titles import read_title, simplified
 
 Script = Callable[[str], str]  # the characters of a text as they are shown
@@ -70,7 +70,7 @@ def poem_html(title: str, text: str, state: State, note: str = "", origin: str =
         columns.append(f'<div title="{say("the end mark")}" style="align-self:flex-end;{seal}">完</div>')
     poem = "".join([*heading, '<div style="width:.3em"></div>', *columns])
     flow = "display:flex;flex-flow:row-reverse wrap;gap:.8em .1em;width:fit-content;margin:0 auto"
-    flow += f";font:1.5em/1.8 {SERIF};min-height:{SHORTEST * 1.12:.2f}em"
+    flow += f";font:1.5em/1.8 {serif(script)};min-height:{SHORTEST * 1.12:.2f}em"
     name, meaning = STATES[state]
     characters = len(text.replace("\n", ""))
     count = say("1 character") if characters == 1 else say("{count} characters", count=characters)

@@ -118,6 +118,8 @@ def speak(app: Sphinx, page: str, template: str, context: dict[str, Any], doctre
         pathto, own = context["pathto"], {"index": "zh", "search": "search.zh-CN"}
         context["pathto"] = lambda to, *how: pathto(own.get(to, to), *how)
         app.add_js_file("sphinx.js")  # for this page: what the search says
+        if page.startswith("search"):
+            app.add_js_file("search.zh-CN.js")
         top, *parts = re.split('(?=<p class="caption")', context["furo_navigation_tree"])
         tree = top + "".join(sorted(parts, key=lambda part: ">中文版<" not in part))  # it stands first here
         for caption, chinese in CAPTIONS.items():

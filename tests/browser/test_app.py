@@ -14,6 +14,17 @@ from course_lib.prosody import han
 pytestmark = pytest.mark.slow
 
 
+WAITING = """() => {
+  const place = document.createElement("div");
+  place.className = "lm-Widget lm-Panel jp-OutputArea-output";  // as Voilà makes it
+  document.body.append(place);
+  place.textContent = "Loading widget...";
+  const shown = [getComputedStyle(place).fontSize, getComputedStyle(place, "::after").content];
+  place.remove();
+  return shown;
+}"""
+
+
 @pytest.fixture(scope="module")
 def app(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page. There is a place for each test: who closes the page keeps the place for two minutes."""
@@ -164,6 +175,7 @@ def test_a_chinese_reader_meets_no_english_word(browser: Browser, tmp_path: Path
             words = re.findall("[A-Za-z]{2,}", page.locator("body").inner_text())
             assert {*words} <= {"Top", "INS", "INP", "RES", "EOS"}
         assert page.title() == "输入题目，得到一首诗"
+        assert page.evaluate(WAITING) == ["0px", '"正在载入模型……"']
         for _ in range(3):  # until both places are taken
             page.goto(address)
             if page.title() != "输入题目，得到一首诗":

@@ -312,6 +312,21 @@ def test_the_language_can_be_switched(page: Page) -> None:
     assert page.title() == "Type a title, get a poem"
 
 
+def test_the_chinese_page_has_the_fonts_and_the_rhymes_of_simplified_characters(page: Page) -> None:
+    expect(page.get_by_role("button", name="Write", exact=True)).to_be_enabled()
+    english = page.evaluate("[...document.querySelector('#rhyme').options].map(it => [it.value, it.text])")
+    press(page, "中文")
+    chinese = page.evaluate("[...document.querySelector('#rhyme').options].map(it => [it.value, it.text])")
+    assert [value for value, _ in chinese] == [value for value, _ in english]  # the model reads Traditional ones
+    assert (english[1][1], chinese[0][1], chinese[1][1]) == ("東 上平聲一東", "不限", "上平声一东")
+    fonts = "e => getComputedStyle(e).fontFamily"
+    assert "Noto Sans CJK SC" in page.locator("body").evaluate(fonts)
+    assert "Noto Serif CJK TC" in page.locator("#verse").evaluate(fonts)
+    page.get_by_role("checkbox", name="用简体字显示诗").check()
+    expect(page.locator("#verse")).to_have_attribute("lang", "zh-Hans")
+    assert "Noto Serif CJK SC" in page.locator("#verse").evaluate(fonts)
+
+
 def test_a_poem_can_be_shown_in_simplified_characters(page: Page) -> None:
     page.get_by_label("Title").fill("靜夜")
     poem, signs = written(page, "Write"), page.locator("rt").all_inner_texts()

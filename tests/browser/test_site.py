@@ -27,6 +27,7 @@ KINDS = [
     "notebooks/08_preferences.html",
     "notebooks/zh/05_generate.html",
     "docs/glossary.html",
+    "docs/glossary.zh-CN.html",
     "reference/commands/write.html",
     "search.zh-CN.html?q=损失掩码",
 ]
@@ -237,3 +238,7 @@ def test_the_search_of_a_chinese_page_answers_in_chinese(page: Page, address: st
     page.get_by_role("heading", name="搜索结果").wait_for()
     page.locator(".search-summary", has_text="搜索完成").wait_for()
     assert re.findall("[A-Za-z]{3,}", page.locator("#search-results").inner_text().split("\n\n")[0]) == []
+    page.goto(f"{address}search.zh-CN.html?q=")
+    page.locator("#search-results", has_text="请在搜索框里输入要找的词。").wait_for()
+    page.goto(f"{address}search.zh-CN.html?q=齉齾爩")
+    page.locator(".search-summary", has_text="没有找到。请换一个词试试。").wait_for()
