@@ -127,7 +127,7 @@ clean: ## remove .venv and the caches; keep poems, notebooks and checkpoints
 	$(PYTHON) -m venv .venv-hosted
 	sed -e 's/^ipython==.*/ipython==7.34.0/' -e 's/^ipykernel==.*/ipykernel==6.17.1/' -e 's/^ipywidgets==.*/ipywidgets==7.7.1/' \
 	  -e '/^jupyterlab_widgets==/d' -e '/^widgetsnbextension==/d' constraints.txt > .venv-hosted/constraints.txt
-	$(subst $(python),$(hosted),$(torch))
+	$(if $(TORCH_INDEX),$(hosted) -m pip install --quiet --constraint .venv-hosted/constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
 	$(hosted) -m pip install --quiet --constraint .venv-hosted/constraints.txt ipykernel nbclient nbformat .
 	$(hosted) -c 'import IPython, ipykernel, ipywidgets as w; \
 	  assert (IPython.__version__, ipykernel.__version__, w.__version__) == ("7.34.0", "6.17.1", "7.7.1")'

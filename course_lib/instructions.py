@@ -84,7 +84,7 @@ class Instruction:
         if not argument:
             raise ValueError(say("instruction {it} takes an argument: {it}=…", it=self.name))
         if self.arguments and argument not in tuple(known := self.arguments()):
-            raise ValueError(say("{of} cannot be {it!r}. Choose from {all}.", of=self.label, it=argument, all=known))
+            raise ValueError(say("{of} cannot be {it!r}. Choose from {all}.", of=self.name, it=argument, all=known))
         if han(argument) != argument:
             raise ValueError(say("{it!r} may hold Chinese characters only, such as 春夏秋冬.", it=argument))
         wordings = tuple(wording.replace("{}", argument) for wording in self.wordings)

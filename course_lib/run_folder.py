@@ -67,6 +67,7 @@ class RunFolder:
                 append_lines(new / LOG, kept)
         waiting: list[StepReport] = []
         logged_at = saved_at = time.monotonic()
+        is_saved = trainer.is_done
         steps = iter(trainer)
         try:
             while True:
@@ -76,14 +77,15 @@ class RunFolder:
                         break
                     waiting.append(report)
                     now = time.monotonic()
-                    save = trainer.is_done or now - saved_at > self.save_every  # the best weights come after the last
+                    save = trainer.is_done or now - saved_at > self.save_every
                     if save or now - logged_at > self.log_every:
                         self._write(trainer, waiting, save)
                         logged_at = now
                         saved_at = now if save else saved_at
+                        is_saved = trainer.is_done  # from now on the model may hold its best weights, not the last
                 yield report
         except (GeneratorExit, KeyboardInterrupt):
-            if trainer.machine.world.size == 1 and not trainer.is_done:  # several processes stop at different steps
+            if trainer.machine.world.size == 1 and not is_saved:  # several processes do not stop at the same step
                 self._write(trainer, waiting)
             raise
 

@@ -98,7 +98,9 @@ def write_chinese_glossary(source: Path) -> None:
     page = f"# 术语表\n\n{{.top-line}}\n[English](glossary.md)\n\n## {terms}\n## {verse.removeprefix('Verse · ')}"
     (source / "docs" / "glossary.zh-CN.md").write_text(page, "utf-8", newline="\n")
     for path in (source / name for name in matching(source, "zh.md", "notebooks/zh/*.ipynb", "docs/*.zh-CN.md")):
-        path.write_text(path.read_text("utf-8").replace("glossary.md#", "glossary.zh-CN.md#"), "utf-8", newline="\n")
+        path.write_text(
+            path.read_text("utf-8").replace("docs/glossary.md", "docs/glossary.zh-CN.md"), "utf-8", newline="\n"
+        )
 
 
 def write_reference(folder: Path, readme: str) -> None:

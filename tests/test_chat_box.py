@@ -398,7 +398,7 @@ def test_a_change_in_a_clause_is_said_and_nothing_else(box: ChatBox) -> None:
 
 @pytest.mark.parametrize(
     ("field", "typed", "reason"),
-    [(0, "dog", "押韻 cannot be 'dog'."), (1, "abcd", "'abcd' may hold Chinese characters only")],
+    [(0, "dog", "rhyme cannot be 'dog'."), (1, "abcd", "'abcd' may hold Chinese characters only")],
 )
 def test_a_clause_that_means_nothing_is_refused(box: ChatBox, field: int, typed: str, reason: str) -> None:
     clause = [*box.clauses.values()][field]

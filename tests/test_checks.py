@@ -1218,6 +1218,29 @@ def parted_by_deviation(usual: list[bool], others: list[bool]) -> bool:
     return abs(a - b) > x + y
 
 
+def parted_by_wilson(usual: list[bool], others: list[bool]) -> bool:
+    (a, b), (c, d) = (
+        [
+            ((p := sum(s) / (n := len(s))) + 2 / n + sign * 2 * math.sqrt((p * (1 - p) + 1 / n) / n)) / (1 + 4 / n)
+            for sign in (-1, 1)
+        ]
+        for s in (usual, others)
+    )
+    return b < c or d < a
+
+
+def parted_by_three(usual: list[bool], others: list[bool]) -> bool:
+    """Where all answers are the same, the interval reaches 3/n further (notebook 6)."""
+    ends = []
+    for answers in (usual, others):
+        estimate = bootstrap_mean(answers)
+        assert estimate
+        assert estimate.interval
+        low, high = estimate.interval
+        ends.append((low - 3 / len(answers) * (low == 1), high + 3 / len(answers) * (high == 0)))
+    return ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
+
+
 def concluded(conclude: Callable[[list[bool], list[bool]], Any]) -> Callable[[Texts, Texts], Any]:
     """An answer that judges the poems well, and draws its own conclusion."""
     return lambda usual, others: conclude([*map(is_well_formed, usual)], [*map(is_well_formed, others)])
@@ -1233,6 +1256,8 @@ TABLES["experiment"] = Table(
         "the library's bootstrap": concluded(parted),
         "draws": concluded(parted_by_draws),
         "two deviations": concluded(parted_by_deviation),
+        "Wilson's intervals": concluded(parted_by_wilson),
+        "the rule of three, where an interval has no width": concluded(parted_by_three),
         "numpy": concluded(lambda usual, others: np.bool_(parted(usual, others))),
         "a tensor": concluded(lambda usual, others: torch.tensor(parted(usual, others))),
         "one and zero": concluded(lambda usual, others: int(parted(usual, others))),
@@ -1249,7 +1274,7 @@ TABLES["experiment"] = Table(
         ),
         "only if it got worse": (
             concluded(lambda usual, others: parted(usual, others) and sum(others) < sum(usual)),
-            "100%, beside the usual 55% to 90%. The last two intervals do not touch; you returned False",
+            "The last two intervals do not touch; you returned False",
         ),
         "another question": (
             lambda usual, others: parted([*map(bool, map(len, usual))], [*map(bool, map(len, others))]),

@@ -146,7 +146,7 @@ def test_an_instruction_may_be_simplified_and_its_unknown_characters_are_named(
     assert "does not know 藏, 頭 and" in noted  # the small model lacks them
     assert said(capsys, 0, *command, "acrostic=雲從石上")[0] == shown
     assert "The model does not know 龘, 藏, 頭 and reads <UNK>" in said(capsys, 0, *command, "acrostic=龘")[1]
-    assert "押韻 cannot be 'dog'" in said(capsys, 2, *command, "rhyme=dog")[1]
+    assert "rhyme cannot be 'dog'" in said(capsys, 2, *command, "rhyme=dog")[1]
 
 
 def test_a_simplified_label_of_ones_own_data_is_found(checkpoint: Checkpoint, tmp_path: Path, capsys: Capture) -> None:

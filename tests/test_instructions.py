@@ -161,10 +161,10 @@ def test_several_instructions_are_found_by_names_labels_and_arguments() -> None:
         ("rhyme", "instruction rhyme takes an argument: rhyme=…"),
         ("rhyme=", "instruction rhyme takes an argument: rhyme=…"),
         ("poem=東", "instruction poem takes no argument: poem"),
-        ("rhyme=dog", "押韻 cannot be 'dog'. Choose from 東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽"),
-        ("rhyme=東冬", "押韻 cannot be '東冬'. Choose from 東冬江支微"),
-        ("rhyme=春", "押韻 cannot be '春'. Choose from 東冬江支微"),  # it is in the group 真
-        ("rhyme=董", "押韻 cannot be '董'"),  # no level tone
+        ("rhyme=dog", "rhyme cannot be 'dog'. Choose from 東冬江支微魚虞齊佳灰真文元寒刪先蕭肴豪歌麻陽"),
+        ("rhyme=東冬", "rhyme cannot be '東冬'. Choose from 東冬江支微"),
+        ("rhyme=春", "rhyme cannot be '春'. Choose from 東冬江支微"),  # it is in the group 真
+        ("rhyme=董", "rhyme cannot be '董'"),  # no level tone
         ("acrostic=abcd", "'abcd' may hold Chinese characters only, such as 春夏秋冬."),
         ("acrostic=春 夏", "'春 夏' may hold Chinese characters only"),
         ("title,rhyme=東", "title, rhyme=東: only clauses can be added, and only to poems on titles"),
@@ -234,5 +234,7 @@ def test_instructions_that_were_stored_equal_those_of_the_library() -> None:
     assert from_rows(to_rows(clause)) == clause
     with pytest.raises(ValueError, match="a name, a label and a list of wordings"):
         from_rows([{**to_rows(own)[0], "kind": "song"}])
+    with pytest.raises(ValueError, match="a name, a label and a list of wordings"):
+        from_rows([{**to_rows(own)[0], "one_answer": "no"}])
     (odd,) = from_rows([{"name": "rhyme", "label": "x", "wordings": ["，{}{y}"]}])
     assert odd.about("東").wording == "，東{y}"

@@ -382,7 +382,7 @@ def test_a_refusal_is_chinese(command: str, says: str, tmp_path: Path, capsys: p
 
 @pytest.mark.usefixtures("in_chinese")
 def test_a_clause_that_means_nothing_is_refused_in_chinese() -> None:
-    with pytest.raises(ValueError, match="押韻不能是 'dog'，可以选：「東冬江支"):
+    with pytest.raises(ValueError, match="rhyme不能是 'dog'，可以选：「東冬江支"):
         find("rhyme=dog", MANY)
     with pytest.raises(ValueError, match="'abc' 只能由汉字组成"):
         find("acrostic=abc", MANY)

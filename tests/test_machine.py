@@ -28,7 +28,7 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 def test_a_device_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"no device 'abacus' on this machine; it has .*cpu"):
         choose_device("abacus")
-    for name in ("cpu:x", "cpu:", "cpu:-1", "cpu:0:0", "cpus", "", "cpu:1"):
+    for name in ("cpu:x", "cpu:", "cpu:-1", "cpu:0:0", "cpus", "", "cpu:1", "cpu:00"):
         with pytest.raises(ValueError, match=f"no device '{name}' on this machine"):
             choose_device(name)
     assert choose_device("cpu") == CPU
@@ -38,10 +38,14 @@ def test_a_device_that_is_not_there_is_refused_by_name() -> None:
 
 
 def test_a_card_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [choose_device(name).index for name in ("cuda", "cuda:0", "cuda:1")] == [None, 0, 1]
-    with pytest.raises(ValueError, match="no device 'cuda:2' on this machine; it has cuda, "):
-        choose_device("cuda:2")
+    for name in ("cuda:2", "cuda:01"):
+        with pytest.raises(ValueError, match=f"no device '{name}' on this machine; it has cuda, "):
+            choose_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the driver is too old for this PyTorch
+    assert choose_device().type != "cuda"
 
 
 @pytest.mark.parametrize(("name", "precision"), [("bf16", BF16), ("fp16", FP16), ("float32", FP32)])

@@ -166,7 +166,7 @@ def test_at_most_ten_lines_are_kept_and_labels_are_short() -> None:
     assert len({row.label for row in taught}) == 10
 
 
-@pytest.mark.parametrize("line", ["你是唐詩專家，請回答", "a,b", "甲=乙"])
+@pytest.mark.parametrize("line", ["你是唐詩專家，請回答", "a,b", "甲=乙", "Answer like a poet", "", "，你好"])
 def test_a_label_chooses_its_instruction(line: str) -> None:
     taught = taught_by([talk_of(("system", line), ("assistant", "江"))])
     assert find(taught[0].label, taught).wording == line

@@ -200,6 +200,22 @@ def test_a_second_ctrl_c_does_not_wait(new_trainer: NewTrainer, tmp_path: Path) 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_two_ctrl_c_in_the_last_evaluation_lose_nothing(
+    new_trainer: NewTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All steps are taken then, but the run is not saved yet."""
+    trainer = new_trainer(evaluate_every=12)
+
+    def press_twice(_: Trainer) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "evaluate", press_twice)
+    with pytest.raises(KeyboardInterrupt):
+        list(RunFolder(tmp_path).run(trainer))
+    assert RunFolder(tmp_path).steps_taken() == 12
+
+
 # --- the best weights -----------------------------------------------------------------------------
 
 HASTY: dict[str, Any] = {"learning_rate": 3e-2, "steps": 40, "decay_fraction": 0.0, "evaluate_every": 3}

@@ -1,6 +1,7 @@
 """The exercises of notebook 06: does it rhyme, is it copied, and how sure are we?"""
 
 from collections.abc import Iterator
+from functools import cache
 
 from course_lib import paths
 from course_lib.checkpoints import load_checkpoint
@@ -56,16 +57,21 @@ def longest_run(answer: Answer) -> Iterator[str]:
             yield say("{text} and {other} share {n} in a row, you returned {found}: {hint}", **case)
 
 
+@cache
+def written(settings: GenerationSettings) -> list[str]:
+    """What the course's model writes on twenty test titles. A learner tries more than once, so the texts are kept."""
+    titles = [poem.title for poem in load_poems("test")[:20]]
+    return [poem.text for poem in iter_poems(load_checkpoint(paths.FINETUNED), titles, settings)]
+
+
 def experiments() -> Iterator[tuple[str, list[str], list[str]]]:
     """Names, each with the usual poems and others. The first two pairs are made up: they touch, and they do not."""
-    for counts in ((13, 7), (15, 20)):  # so many are well formed
-        usual, others = (["白日依山盡，黃河入海流。"] * n + ["白日。"] * (20 - n) for n in counts)
-        yield say("made-up poems"), usual, others
-    model, titles = load_checkpoint(paths.FINETUNED), [poem.title for poem in load_poems("test")[:20]]
+    for total, *counts in ((20, 13, 7), (100, 45, 70)):  # so many are well formed
+        usual, others = (["白日依山盡，黃河入海流。"] * n + ["白日。"] * (total - n) for n in counts)
+        yield say("{count} made-up poems", count=total), usual, others
     hot, seed = GenerationSettings(temperature=1.6, top_p=1.0, max_new_tokens=80), GenerationSettings(seed=1)
-    usual = [poem.text for poem in iter_poems(model, titles)]
     for name, settings in ((say("temperature 1.6"), hot), (say("another seed"), seed)):
-        yield name, usual, [poem.text for poem in iter_poems(model, titles, settings)]
+        yield name, list(written(GenerationSettings())), list(written(settings))
 
 
 @exercise()

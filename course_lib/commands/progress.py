@@ -25,7 +25,7 @@ def narrated(
         return
     steps, taken = trainer.settings.steps, folder.steps_taken()
     note(trainer.machine.described())
-    if trainer.machine.compiled:
+    if trainer.machine.compiled and taken < steps:
         note(say("the model is being compiled first, which takes a minute or two without a GPU"))
     if taken:
         note(say("{path} has taken {taken:,} of {steps:,} steps", path=folder.path, taken=taken, steps=steps))

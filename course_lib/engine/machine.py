@@ -106,9 +106,10 @@ def choose_device(name: str | None = None) -> torch.device:
 
     Raises ValueError if this machine has no such device.
     """
-    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0  # it also counts cards that CUDA cannot use
+    counts = {"cuda": cards, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     usable = [kind for kind, count in counts.items() if count]
-    asked = re.fullmatch(r"([a-z]+)(?::(\d+))?", usable[0] if name is None else name)
+    asked = re.fullmatch(r"([a-z]+)(?::(0|[1-9][0-9]*))?", usable[0] if name is None else name)
     if not asked or int(asked[2] or 0) >= counts.get(asked[1], 0):
         raise ValueError(say("no device {name!r} on this machine; it has {all}", name=name, all=", ".join(usable)))
     return torch.device(name or usable[0])

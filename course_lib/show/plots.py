@@ -138,7 +138,7 @@ def comparison_figure(columns: Mapping[str, Evaluation], names: Sequence[str] = 
     axes.set_xlabel(caption("share of poems, lines or bigrams, with its 95 % interval"))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(STYLES) + 1, frameon=False, fontsize="medium")
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize="medium")
     return Picture(figure)
 
 

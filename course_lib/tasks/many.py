@@ -240,7 +240,7 @@ def to_rows(instructions: Iterable[Instruction]) -> list[dict[str, Any]]:
 
 
 def from_rows(rows: Any) -> tuple[Instruction, ...]:
-    """The instructions of an `instructions.json`. All else comes from the instruction of that name in `MANY`.
+    """The instructions of an `instructions.json`. A name of `MANY` means that instruction, in these wordings.
 
     Raises ValueError if the rows do not have the form that `to_rows` gives them.
     """
@@ -252,6 +252,7 @@ def from_rows(rows: Any) -> tuple[Instruction, ...]:
                 all(isinstance(wording, str) for wording in others)
                 and rest.get("given", "title") in get_args(Given)
                 and rest.get("kind", "sentence") in get_args(Kind)
+                and isinstance(rest.get("one_answer", False), bool)
             ):
                 own: dict[str, Any] = {key: rest[key] for key in ("given", "kind", "one_answer") if key in rest}
                 like = known.get(name) or Instruction(name, label, ("",), **own)

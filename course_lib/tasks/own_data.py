@@ -103,7 +103,7 @@ def taught_by(conversations: Sequence[Conversation]) -> tuple[Instruction, ...]:
         raise ValueError(say("every system line has {sign} in it, the sign for an argument: write another", sign="{}"))
     labels = [re.split("[,，=]", line)[0][:12] for line in found]  # `find` splits at these signs
     named = enumerate(zip(labels, found, strict=True), start=1)
-    rows = [Instruction(f"own-{n}", f"{n}: {label}", (line,), given="text") for n, (label, line) in named]
+    rows = [Instruction(f"own-{n}", f"{n}: {label}".strip(), (line,), given="text") for n, (label, line) in named]
     return tuple(POEM if row.wording == POEM.wording else row for row in rows)  # others have rules, which need not hold
 
 
