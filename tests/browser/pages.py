@@ -187,7 +187,7 @@ class Box:
                 frames.append(frame)
         width, height = (max(sides) for sides in zip(*(frame.size for frame in frames), strict=True))
         drawn = [ImageOps.pad(frame, (width, height), color="white", centering=(0, 0)) for frame in frames]
-        palette = drawn[-1].quantize(32)  # the same for all: then only what changes is stored
+        palette = drawn[-1].quantize(48)  # the same for all: then only what changes is stored
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in drawn]
         lasts = [*[100] * (len(frames) - 1), 6000]  # milliseconds
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=lasts, loop=3, optimize=True)

@@ -8,10 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from pages import LOOKS, Box, Notebook, window
-from PIL import Image, ImageSequence
+from PIL import Image, ImageColor, ImageSequence
 from playwright.sync_api import Browser, expect
 
 from course_lib.poems import DEMO_TITLE
+from course_lib.show.html import RED
 from course_lib.show.title_box import THREAD
 
 pytestmark = pytest.mark.slow
@@ -280,7 +281,9 @@ def test_picture_of_the_title_box(slow: Box, pictures: Path) -> None:
     expect(slow.whole.get_by_text("Best of 8 poems")).to_be_visible()
     slow.whole.screenshot(path=pictures / "title_box.png")
     with Image.open(pictures / "title_box.gif") as film:
-        assert len([*ImageSequence.Iterator(film)]) > len("".join(slow.poem())) / 2
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(film)]
+        assert len(frames) > len("".join(slow.poem())) / 2
+        assert bytes(ImageColor.getrgb(RED)) in frames[-1].tobytes()  # the seal
         assert film.size == Image.open(pictures / "title_box.png").size
 
 
