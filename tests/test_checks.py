@@ -729,7 +729,7 @@ TABLES["one_couplet"] = Table(
         "one line": (lambda poems: [replace(p, couplets=(f"{p.lines[0]}。",)) for p in poems], "of eight poems"),
         "a string for the couplets": (
             lambda poems: [replace(p, couplets=p.couplets[0]) for p in poems],
-            "0 of eight poems are one couplet",
+            "take a couplet of that poem",
         ),
         "one poem": (lambda poems: first_couplets(poems[:1]), "yours has 1"),
         "no poems": (lambda poems: [], "yours has 0"),
